@@ -1,0 +1,1 @@
+"""SAGE: actor-based stream processing over Kafka for LLM, RAG and agent pipelines."""

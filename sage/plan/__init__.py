@@ -1,0 +1,1 @@
+"""Topology -> Plan: stages, topics, partitions and groups. No I/O, no clock."""

@@ -1,0 +1,115 @@
+"""The compiled plan: what runs, and which topics it runs over. Immutable; workers never plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from sage.graph.topology import Step, Topology
+from sage.ports import TopicSpec
+from sage.spec.options import Options, Ordering
+
+Execution = Literal["source", "sync", "async", "sink"]
+Format = Literal["json", "bytes", "str"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """A topic that a stage reads.
+
+    ``merges`` is the upstream step's name where several inputs meet, so that ids stay distinct (decision 1).
+    ``owned`` topics are SAGE's edges; others belong to somebody else (``from_topic``).
+    """
+
+    topic: str
+    partitions: int | None
+    format: Format = "json"
+    owned: bool = True
+    upstream: str = ""
+    merges: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """A topic that a stage writes.
+
+    ``step`` is the step whose output it is; ``branch`` names a branch of it, ``None`` is its main output.
+    """
+
+    topic: str
+    step: str
+    branch: str | None = None
+    format: Format = "json"
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step, or a chain of fused ones; the unit that is scheduled.
+
+    Attributes:
+        name: the first step's name; group and dead letters hang on it.
+        steps: the chain, in order; a source or sink stage has exactly one. Empty for a bare copy from
+            topic to topic.
+        execution: ``source`` reads a Source; ``sync`` runs the chain on batches in the consumer's thread;
+            ``async`` runs one coroutine (or thread, or micro-batch) per record in key lanes; ``sink`` writes.
+        group: the consumer group; empty for a source.
+        options: the first step's options over the topology's defaults over SAGE's: every field that has a
+            default is set.
+        ordering, concurrency: of the lanes.
+        reasons: why it was cut, fused, parallelised: for ``explain``.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    execution: Execution
+    inputs: tuple[StageInput, ...]
+    outputs: tuple[StageOutput, ...]
+    group: str
+    options: Options
+    ordering: Ordering = "key"
+    concurrency: int = 1
+    reasons: tuple[str, ...] = ()
+
+    def label(self) -> str:
+        """The chain for people: ``clean + shout``."""
+        return " + ".join(step.name for step in self.steps) or self.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a worker needs to run a topology.
+
+    ``stages`` are in topological order. ``topics`` are those that SAGE must make or check; ``external``
+    are those that must exist (``from_topic``).
+    """
+
+    topology: Topology
+    stages: tuple[Stage, ...]
+    topics: tuple[TopicSpec, ...]
+    external: tuple[str, ...] = ()
+    source_tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The topology's name."""
+        return self.topology.name
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Stage]:
+        """Stages by name."""
+        return {stage.name: stage for stage in self.stages}
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Where this topology's dead letters go."""
+        from sage.model.names import dead_letter_topic
+
+        return dead_letter_topic(self.name)
+
+    def upstream(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages that write what ``stage`` reads."""
+        topics = {i.topic for i in stage.inputs}
+        return tuple(s for s in self.stages if topics & {o.topic for o in s.outputs})

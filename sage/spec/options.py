@@ -1,0 +1,91 @@
+"""The options that every step takes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from sage.model.duration import Duration
+
+Ordering = Literal["key", "partition", "none"]
+OnError = Literal["dlq", "skip", "fail"]
+Guarantee = Literal["at_least_once", "exactly_once"]
+
+
+class RetryOptions(TypedDict, total=False):
+    """How transient failures are tried again. ``attempts`` counts the first."""
+
+    attempts: int
+    backoff: float | str
+    max_backoff: float | str
+
+
+class BatchOptions(TypedDict, total=False):
+    """How many values an operator's ``process_batch`` is given, and how long the first waits."""
+
+    max_size: int
+    max_wait: float | str
+
+
+class StepOptions(TypedDict, total=False):
+    """The options of a step as the fluent API takes them (``Unpack[StepOptions]``)."""
+
+    name: str
+    partitions: int
+    parallelism: int
+    concurrency: int
+    ordering: Ordering
+    timeout: float | str
+    retry: RetryOptions
+    on_error: OnError
+    batch: BatchOptions
+    blocking: bool
+
+
+class RetryPolicy(BaseModel):
+    """Bounded, delayed, jittered retries. Durations in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attempts: int = Field(default=5, ge=1, description="Tries in all, the first included.")
+    backoff: Duration = Field(default=0.2, description="Seconds before the second try; doubles each time.")
+    max_backoff: Duration = Field(default=30.0, description="The longest wait between two tries.")
+
+
+class BatchPolicy(BaseModel):
+    """Micro-batches of a step whose operator takes several values at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_size: int = Field(default=32, ge=1, description="Values per call at most.")
+    max_wait: Duration = Field(default=0.005, description="Seconds the first value waits for others.")
+
+
+class Options(BaseModel):
+    """The validated options of a step; ``None`` takes the topology's default, then SAGE's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    partitions: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("partitions", "parallelism"),
+        description="Partitions of the step's output topic: how many workers can share the next step.",
+    )
+    concurrency: int | None = Field(default=None, ge=1, description="Calls in flight per worker.")
+    ordering: Ordering | None = Field(default=None, description="What stays in order: records of a key, of a partition, or nothing.")
+    timeout: Duration | None = Field(default=None, description="Seconds one call may take.")
+    retry: RetryPolicy | None = Field(default=None, description="How transient failures are tried again.")
+    on_error: OnError | None = Field(default=None, description="What happens to a record that failed for good.")
+    batch: BatchPolicy | None = Field(default=None, description="Micro-batches for operators that take them.")
+    blocking: bool | None = Field(default=None, description="True for sync code that waits: it runs in threads.")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the step set no option of its own; only such steps fuse (decision 2)."""
+        return not self.model_fields_set
+
+    def over(self, defaults: Options) -> Options:
+        """These options, with unset ones taken from ``defaults``."""
+        mine: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        theirs: dict[str, Any] = {name: getattr(defaults, name) for name in defaults.model_fields_set}
+        return Options(**(theirs | mine))

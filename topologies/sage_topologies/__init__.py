@@ -1,0 +1,1 @@
+"""Reference topologies, written as a user would."""
