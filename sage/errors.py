@@ -13,6 +13,7 @@
     ├── PortTaken                 a port asked for is in use                            [SAGE211] exit 1
     ├── FolderInUse               a data folder is held by another process              [SAGE212] exit 1
     ├── DiskFull                  no space left                                         [SAGE213] exit 1
+    ├── ServiceFailed             a background service did not start                    [SAGE214] exit 1
     ├── DeadlineExceeded          an operation took longer than it was given            [SAGE220] exit 5
     ├── MemoryFailure             a collection cannot do what was asked                 [SAGE601] exit 1
     │   ├── DimensionMismatch     vectors of another length                             [SAGE602]
@@ -117,6 +118,16 @@ class DiskFull(SageError):
     """No space is left where data must be written."""
 
     code = "SAGE213"
+
+
+class ServiceFailed(SageError):
+    """A background service did not start; ``log_tail`` holds the last lines that it wrote."""
+
+    code = "SAGE214"
+
+    def __init__(self, message: str, *, where: str | None = None, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message, where=where)
+        self.log_tail = log_tail
 
 
 class DeadlineExceeded(SageError):
