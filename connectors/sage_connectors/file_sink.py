@@ -61,7 +61,7 @@ class FileSink(Sink[Any]):
         """
         try:
             await asyncio.to_thread(self._log.open)
-        except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
             raise Unauthorized(
                 f"this file can't be written: {error.strerror}; choose another path", where=self.config.path
             ) from None

@@ -64,7 +64,7 @@ class TerminalSink(Sink[Any]):
         if wanted == "auto":
             wanted = "text" if sys.stdout.isatty() else "jsonl"
         if wanted == "jsonl":
-            return json_text(value)
+            return _CONTROL.sub(_escaped, json_text(value))
         if isinstance(value, Mapping) and value.get("answer") is not None and "query" in value:
             return answer_text(value)
         return plain_text(value)
@@ -95,6 +95,10 @@ def answer_text(value: Mapping[str, Any]) -> str:
 def shown(text: str) -> str:
     """``text`` without control characters other than tab and newline; each becomes the replacement character."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _indented(text: str) -> str:

@@ -117,7 +117,8 @@ def _cut(block: _Block, text: str) -> Iterator[Line]:
 def _not_text(reading: Reading, block: _Block, error: UnicodeDecodeError) -> DecodeFailure:
     number = block.line + block.data.count(b"\n", 0, error.start) + 1
     found = block.data[error.start]
-    guess = _likely_encoding(block)
+    line = block.data[block.data.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0]
+    guess = _likely_encoding(block, line)
     return DecodeFailure(
         f"not {reading.encoding.upper()}: byte 0x{found:02x} at byte {block.byte + error.start} of the file;"
         f" convert it with `iconv -f {guess} -t UTF-8 {reading.name}`, or set encoding: {guess.lower()}",
@@ -125,14 +126,14 @@ def _not_text(reading: Reading, block: _Block, error: UnicodeDecodeError) -> Dec
     )
 
 
-def _likely_encoding(block: _Block) -> str:
-    """A guess for the message: UTF-16 by its mark, Chinese by whether it decodes, else Western."""
+def _likely_encoding(block: _Block, line: bytes) -> str:
+    """A guess for the message: UTF-16 by its mark, Chinese where the line reads as such, else Western."""
     if block.byte == 0 and block.data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         return "UTF-16"
     try:
-        text = block.data.decode("gb18030")
+        text = line.decode("gb18030")
     except UnicodeDecodeError:
         return "WINDOWS-1252"
-    chinese = sum("\u4e00" <= character <= "\u9fff" for character in text)
-    high = sum(byte >= 0x80 for byte in block.data)
-    return "GB18030" if chinese * 2 >= high * 0.8 else "WINDOWS-1252"
+    foreign = [character for character in text if character >= "\x80"]
+    chinese = sum("\u3000" <= character <= "\u9fff" or character >= "\uff00" for character in foreign)
+    return "GB18030" if chinese * 2 > len(foreign) else "WINDOWS-1252"
