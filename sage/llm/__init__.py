@@ -1,0 +1,1 @@
+"""Models: chat services, local weights with their server, and embedders."""

@@ -1,0 +1,1 @@
+"""Chat services that speak the OpenAI protocol: one client, one error table, one place that chooses the service."""
