@@ -5,6 +5,8 @@ Each port has one contract suite in ``tests/contract`` that runs on every implem
 
 from __future__ import annotations
 
+import builtins
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -89,7 +91,9 @@ class Consumer(Protocol):
         """
         ...
 
-    def committed(self, partitions: Sequence[TopicPartition], timeout: float = 10.0) -> dict[TopicPartition, int | None]:
+    def committed(
+        self, partitions: Sequence[TopicPartition], timeout: float = 10.0
+    ) -> dict[TopicPartition, int | None]:
         """Committed offsets of the group; ``None`` where there is none."""
         ...
 
@@ -103,6 +107,14 @@ class Consumer(Protocol):
 
 class CommitRefused(Exception):  # noqa: N818 - not an error to a user: the new owner goes on from the last commit
     """The group gave the partitions to another member before the commit arrived."""
+
+
+class TransactionAbortable(Exception):  # noqa: N818 - an answer to the checkpoint, not an error to a user
+    """This transaction can't be committed: abort it, check ownership, send again from memory (decision 6)."""
+
+
+class ProducerFatal(Exception):  # noqa: N818 - an answer to the checkpoint, not an error to a user
+    """This producer is of no more use (fenced, or broken): close it, make a new one and rewind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +228,20 @@ class Admin(Protocol):
 class KafkaClients(Protocol):
     """Makes clients that share one configuration: the only door from the runtime to Kafka."""
 
-    def consumer(self, group: str | None, *, read_from: Literal["earliest", "latest"] = "earliest",
-                 config: Mapping[str, Any] | None = None) -> Consumer: ...
+    def consumer(
+        self,
+        group: str | None,
+        *,
+        read_from: Literal["earliest", "latest"] = "earliest",
+        config: Mapping[str, Any] | None = None,
+    ) -> Consumer: ...
     def producer(self, *, transactional_id: str | None = None, config: Mapping[str, Any] | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
     @property
     def address(self) -> str:
         """The brokers, for messages."""
         ...
+
     @property
     def is_embedded(self) -> bool: ...
 
@@ -312,21 +330,30 @@ class VectorStore(Protocol):
 
     def create(self, collection: str, *, dim: int, description: str = "") -> None: ...
     def exists(self, collection: str) -> bool: ...
-    def list(self) -> list[str]: ...
+    def list(self) -> builtins.list[str]: ...
     def drop(self, collection: str) -> None: ...
     def rename(self, collection: str, new_name: str) -> None: ...
     def upsert(self, collection: str, rows: Sequence[StoredVector]) -> None:
         """Insert or replace by id; readable by ``search`` when this returns."""
         ...
+
     def delete(self, collection: str, ids: Sequence[str]) -> int: ...
-    def get(self, collection: str, ids: Sequence[str]) -> list[StoredVector]: ...
-    def scan(self, collection: str, *, batch_size: int = 1000) -> Any:
-        """An iterator over lists of StoredVector: all rows."""
+    def get(self, collection: str, ids: Sequence[str]) -> builtins.list[StoredVector]: ...
+    def scan(self, collection: str, *, batch_size: int = 1000, filter: str | None = None) -> Any:
+        """An iterator over lists of StoredVector: all rows that the filter lets through."""
         ...
+
     def count(self, collection: str) -> int: ...
     def dim(self, collection: str) -> int: ...
-    def search(self, collection: str, vectors: Sequence[Sequence[float]], *, top_k: int,
-               index: str | None = None, filter: str | None = None) -> list[list[ScoredVector]]: ...
+    def search(
+        self,
+        collection: str,
+        vectors: Sequence[Sequence[float]],
+        *,
+        top_k: int,
+        index: str | None = None,
+        filter: str | None = None,
+    ) -> builtins.list[builtins.list[ScoredVector]]: ...
     def flush(self, collection: str) -> None: ...
     def close(self) -> None: ...
 
@@ -340,6 +367,10 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
+        ...
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until ``event`` is set, at most ``seconds``; returns whether it is."""
         ...
 
 

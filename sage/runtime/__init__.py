@@ -1,0 +1,1 @@
+"""The stage runtime: actors, tasks, trackers, checkpoints, dead letters, sources and the end of a run."""

@@ -1,0 +1,143 @@
+"""A stage's fused steps as one call per record: the synchronous path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sage.errors import RecordFailure
+from sage.model.identity import extended
+from sage.model.keys import encode_key
+from sage.ports import RawMessage
+from sage.runtime.binding import BoundStep, Mode
+from sage.runtime.codec import handed_over
+from sage.runtime.outputs import Output, Targets, add_outputs
+from sage.spec.context import Context
+
+
+class Chain:
+    """Runs a value through fused steps and collects what comes out.
+
+    Outputs are collected per record and produced only when the whole chain has succeeded, so that a record
+    that fails in its third output leaves none behind. ``current`` is the step at work, for the failure's name.
+    """
+
+    def __init__(self, steps: Sequence[BoundStep], targets: Targets) -> None:
+        self._steps = tuple(steps)
+        self._targets = targets
+        self._contexts = tuple(Context(step.scope) for step in steps)
+        self.current = self._steps[0]
+        self._reads: list[BoundStep] = []
+        self._writes: list[tuple[BoundStep, int]] = []
+
+    def restart(self) -> None:
+        """Nothing has run yet: a failure now is the first step's, as with bytes that can't be decoded."""
+        self.current = self._steps[0]
+        self._reads.clear()
+        self._writes.clear()
+
+    def count(self, *, failed: bool) -> None:
+        """Count the last run: once per record, however many tries it took."""
+        for step in self._reads:
+            step.counters.read += 1
+        if failed:
+            return
+        for step, number in self._writes:
+            step.counters.written += number
+
+    def stand_at(self, index: int) -> None:
+        """A first try made elsewhere failed in step ``index``."""
+        self.restart()
+        self._reads.extend(self._steps[: index + 1])
+        self.current = self._steps[index]
+
+    def run(self, value: Any, message: RawMessage, record_id: str) -> list[Output]:
+        """All outputs of one record. Raises whatever a step raises; ``current`` names it."""
+        out: list[Output] = []
+        self._go(0, value, message.key(), message, record_id, out)
+        return out
+
+    def _go(
+        self, start: int, value: Any, key: bytes | None, message: RawMessage, record_id: str, out: list[Output]
+    ) -> None:
+        for index in range(start, len(self._steps)):
+            step = self.current = self._steps[index]
+            if index:
+                value = handed_over(value, step.input_type)
+            self._reads.append(step)
+            ctx = self._contexts[index].bind(message, record_id)
+            if step.mode is Mode.FLATMAP:
+                self._fan_out(index, step, ctx, value, key, message, record_id, out)
+                return
+            if step.mode is Mode.ROUTE:
+                self._route(step, ctx, value, key, record_id, out)
+                return
+            result = self._call(step, value, ctx)
+            if step.mode is Mode.FILTER:
+                if not result:
+                    return
+            elif step.mode is Mode.KEY_BY:
+                key = encode_key(result)
+            else:
+                value = result
+            self._emitted(step, ctx, key, record_id, out)
+            self._writes.append((step, 1))
+        add_outputs(out, self._targets.main(self._steps[-1].name), value, key, record_id)
+
+    def _fan_out(
+        self, index: int, step: BoundStep, ctx: Context, value: Any, key: bytes | None,
+        message: RawMessage, record_id: str, out: list[Output],
+    ) -> None:  # fmt: skip
+        items = list(self._call(step, value, ctx) or ())
+        self._emitted(step, ctx, key, record_id, out)
+        self._writes.append((step, len(items)))
+        for number, item in enumerate(items):
+            item_id = extended(record_id, step.name, number)
+            if index + 1 == len(self._steps):
+                add_outputs(out, self._targets.main(step.name), item, key, item_id)
+            else:
+                self._go(index + 1, item, key, message, item_id, out)
+
+    def _route(
+        self, step: BoundStep, ctx: Context, value: Any, key: bytes | None, record_id: str, out: list[Output]
+    ) -> None:
+        branch = choose_branch(step, value, ctx)
+        add_outputs(out, self._targets.branch(step.name, branch), value, key, record_id)
+        self._writes.append((step, 1))
+
+    def _call(self, step: BoundStep, value: Any, ctx: Context) -> Any:
+        call = step.call
+        assert call is not None, f"step {step.name} has nothing to call"
+        return call.function(value, ctx) if call.takes_ctx else call.function(value)
+
+    def _emitted(self, step: BoundStep, ctx: Context, key: bytes | None, record_id: str, out: list[Output]) -> None:
+        emitted = ctx.take_emitted()
+        if emitted:
+            add_emitted(out, self._targets, step.name, emitted, key, record_id)
+
+
+def add_emitted(
+    out: list[Output],
+    targets: Targets,
+    step: str,
+    emitted: Sequence[tuple[str, Any]],
+    key: bytes | None,
+    record_id: str,
+) -> None:
+    """Add what ``ctx.emit`` was given; each gets an id of its own."""
+    for number, (branch, value) in enumerate(emitted):
+        add_outputs(out, targets.branch(step, branch), value, key, extended(record_id, f"{step}-{branch}", number))
+
+
+def choose_branch(step: BoundStep, value: Any, ctx: Context) -> str:
+    """The first branch whose predicate takes the value, else the default.
+
+    Raises:
+        RecordFailure: no predicate takes it and the route has no default.
+    """
+    for name, predicate in step.predicates:
+        if predicate(value, ctx):
+            return name
+    if step.default_branch is None:
+        raise RecordFailure(f"no branch takes this record: {', '.join(name for name, _ in step.predicates)}")
+    return step.default_branch
