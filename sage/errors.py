@@ -30,6 +30,7 @@ The message has the shape ``where: what; what was found; what to do [SAGEnnn]``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -63,10 +64,41 @@ class SageError(Exception):
 
 
 class InvalidTopology(SageError):
-    """The pipeline as written cannot run."""
+    """The pipeline as written cannot run.
+
+    Args:
+        message, where, exit_code: as of every SageError.
+        problems: everything that is wrong, where more than one thing is; ``str()`` is then one line for each.
+
+    Attributes:
+        problems: what is wrong; the error itself where that is one thing.
+    """
 
     code = "SAGE101"
     default_exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        exit_code: int | None = None,
+        problems: Sequence[SageError] = (),
+    ) -> None:
+        super().__init__(message, where=where, exit_code=exit_code)
+        self.problems: tuple[SageError, ...] = tuple(problems) or (self,)
+
+    def __str__(self) -> str:
+        if self.problems == (self,):
+            return super().__str__()
+        return "\n".join(str(problem) for problem in self.problems)
+
+    @staticmethod
+    def of(problems: Sequence[SageError]) -> SageError:
+        """The error to raise for ``problems`` (at least one): the one itself, or one that holds them all."""
+        if len(problems) == 1:
+            return problems[0]
+        return InvalidTopology(f"{len(problems)} problems", problems=problems)
 
 
 class UnknownName(InvalidTopology):

@@ -10,8 +10,19 @@ from typing import Any, Literal
 from sage.spec.options import Guarantee, Options
 
 StepKind = Literal[
-    "source", "operator", "map", "flatmap", "filter", "map_batches",
-    "process", "key_by", "route", "window", "join", "union", "sink",
+    "source",
+    "operator",
+    "map",
+    "flatmap",
+    "filter",
+    "map_batches",
+    "process",
+    "key_by",
+    "route",
+    "window",
+    "join",
+    "union",
+    "sink",
 ]
 
 
@@ -57,6 +68,7 @@ class Step:
         branches: for ``route``: branch name -> predicate (function or CEL text), in order.
         default_branch: for ``route``: where a record goes that no predicate takes.
         origin: where it was written.
+        places: where its parts were written, by their path in the step: ``from``, ``config.api_key``.
     """
 
     name: str
@@ -69,16 +81,25 @@ class Step:
     branches: Mapping[str, Any] = field(default_factory=dict)
     default_branch: str | None = None
     origin: Origin | None = field(default=None, compare=False)
+    places: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
     @property
     def is_topic(self) -> bool:
         """Whether this is a topic source or sink: the planner's own, no actor of its own."""
-        return self.target == "topic"
+        return isinstance(self.target, str) and self.target == "topic" and self.kind in {"source", "sink"}
 
     @property
     def where(self) -> str:
         """The step's place for messages."""
         return str(self.origin) if self.origin is not None else f"step {self.name!r}"
+
+    def where_of(self, path: str) -> str:
+        """The place of a part of the step, such as ``config.api_key``; the nearest enclosing one that is known."""
+        while path:
+            if path in self.places:
+                return str(self.places[path])
+            path = path.rpartition(".")[0]
+        return self.where
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,31 @@
+"""Where in the user's program a step was written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sage.graph.topology import Origin
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+def caller_origin() -> Origin | None:
+    """The file and line of the nearest frame outside this package; ``None`` where there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_PACKAGE):
+            return Origin(_shown(file), frame.f_lineno)
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _shown(file: str) -> str:
+    """The file as the user would type it: relative where it lies below the working folder."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, not a file at all, or the working folder is gone
+        return file

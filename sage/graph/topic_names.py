@@ -1,0 +1,71 @@
+"""The topics that a topology's names make, and where two of them would be one to Kafka."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sage.errors import InvalidTopology, SageError
+from sage.graph.topology import Step, Topology
+from sage.model.names import RESERVED, edge_topic, folded
+
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def topic_problems(topology: Topology) -> list[SageError]:
+    """Topics that can't be made, or that would be mixed up with another one."""
+    problems: list[SageError] = []
+    own: dict[str, tuple[str, str]] = {}
+    for step, topic, what in _edges(topology):
+        taken = own.setdefault(folded(topic), (topic, what))
+        if taken[1] != what:
+            problems.append(
+                InvalidTopology(f"{what} and {taken[1]} would share the topic {topic}; rename one", where=step.where)
+            )
+        if len(topic) > 249 - len(".changelog"):
+            problems.append(InvalidTopology(f"topic {topic[:40]}... is too long; use shorter names", where=step.where))
+    for reserved in RESERVED:
+        topic = f"{topology.name}.{reserved}"
+        own.setdefault(folded(topic), (topic, "SAGE's own topic"))
+    foreign: dict[str, str] = {}
+    for step in topology.steps:
+        if step.is_topic:
+            problems += _foreign_problems(step, own, foreign)
+    return problems
+
+
+def _edges(topology: Topology) -> Iterator[tuple[Step, str, str]]:
+    """Every edge that a step could write: (step, topic, what it is)."""
+    read: dict[str, set[str]] = {}
+    for step in topology.steps:
+        for given in step.inputs:
+            if given.branch is not None:
+                read.setdefault(given.step, set()).add(given.branch)
+    for step in topology.steps:
+        if step.is_topic or step.kind in {"sink", "union"}:
+            continue
+        if step.kind != "route":
+            yield step, edge_topic(topology.name, step.name), f"step {step.name}"
+        branches = {*step.branches, *read.get(step.name, ()), *filter(None, [step.default_branch])}
+        for branch in sorted(branches):
+            yield step, edge_topic(topology.name, step.name, branch), f"branch {step.name}.{branch}"
+
+
+def _foreign_problems(step: Step, own: dict[str, tuple[str, str]], foreign: dict[str, str]) -> Iterator[SageError]:
+    topic = step.config.get("topic")
+    where = step.where_of("config.topic")
+    if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
+        yield InvalidTopology(f"{topic!r} is not a topic's name; use letters, digits, '.', '_' and '-'", where=where)
+        return
+    if step.kind == "sink" and topic.startswith("__"):
+        yield InvalidTopology(f"topic {topic} is Kafka's or SAGE's own; write to another", where=where)
+    if folded(topic) in own:
+        theirs, what = own[folded(topic)]
+        verb = "write" if step.kind == "sink" else "read"
+        remedy = "use another topic" if step.kind == "sink" else "read from the step instead"
+        yield InvalidTopology(f"can't {verb} topic {topic}: {theirs} is {what}'s; {remedy}", where=where)
+    other = foreign.setdefault(folded(topic), topic)
+    if other != topic:
+        yield InvalidTopology(
+            f"topics {other} and {topic} are one to Kafka, which takes . and _ for the same", where=where
+        )
