@@ -1,0 +1,20 @@
+"""The headers of a dead letter: Kafka Connect's names (KIP-298), and two of our own."""
+
+PREFIX = "__connect.errors."
+
+TOPIC = PREFIX + "topic"
+PARTITION = PREFIX + "partition"
+OFFSET = PREFIX + "offset"
+CONNECTOR = PREFIX + "connector.name"
+"""The topology's name."""
+TASK = PREFIX + "task.id"
+"""The worker that gave the record up."""
+STAGE = PREFIX + "stage"
+"""The failing step's name."""
+CLASS = PREFIX + "class.name"
+EXCEPTION = PREFIX + "exception.class.name"
+MESSAGE = PREFIX + "exception.message"
+STACKTRACE = PREFIX + "exception.stacktrace"
+
+ATTEMPTS = "sage.attempts"
+REPLAYS = "sage.replay.count"
