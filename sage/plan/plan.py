@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from sage.graph.topology import Step, Topology
 from sage.ports import TopicSpec
@@ -108,6 +108,19 @@ class Plan:
         from sage.model.names import dead_letter_topic
 
         return dead_letter_topic(self.name)
+
+    @cached_property
+    def hash(self) -> str:
+        """The same for plans that do the same, in every process; code is compared by its source."""
+        from sage.plan.encoding import plan_hash
+
+        return plan_hash(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values: no code, no secrets."""
+        from sage.plan.encoding import plan_json
+
+        return {**plan_json(self), "hash": self.hash}
 
     def upstream(self, stage: Stage) -> tuple[Stage, ...]:
         """The stages that write what ``stage`` reads."""

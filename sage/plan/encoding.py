@@ -1,0 +1,142 @@
+"""A plan as JSON, and its hash: what is stored, shown and compared. Never a secret, never code."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from sage.graph.topology import Step, Topology
+from sage.plan.plan import Plan, Stage
+from sage.spec.config import secrets_of
+from sage.spec.options import Options
+from sage.spec.settings import MemoryConfig
+from sage.spec.shape import is_component
+from sage.spec.variables import is_reference
+
+FORMAT = 1
+"""The version of the JSON form."""
+
+_MASK = "***"
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values."""
+    topology = plan.topology
+    return {
+        "format": FORMAT,
+        "name": topology.name,
+        "guarantee": topology.guarantee,
+        "defaults": _options(topology.defaults),
+        "topic_settings": asdict(topology.topics),
+        "memory": _masked(topology.memory, _memory_secrets(topology)),
+        "kafka": dict(topology.kafka),
+        "moved": dict(topology.moved),
+        "stages": [_stage(stage) for stage in plan.stages],
+        "topics": [{**asdict(topic), "config": dict(sorted(topic.config.items()))} for topic in plan.topics],
+        "external": list(plan.external),
+        "source_tasks": {name: list(tasks) for name, tasks in plan.source_tasks.items()},
+    }
+
+
+def plan_hash(plan: Plan) -> str:
+    """The same for plans that run the same code on the same topics in the same way; in every process."""
+    content = plan_json(plan)
+    for stage in content["stages"]:
+        del stage["reasons"]
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def fingerprint(target: Any) -> str:
+    """A hash of a function's or class's source; empty for what has none (``union``, names of fields, C code)."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    if target is None or isinstance(target, str):
+        return ""
+    candidates = target.__mro__[:-1] if isinstance(target, type) else (target, type(target))
+    for candidate in candidates:
+        try:
+            return _digest(inspect.getsource(candidate).encode())
+        except (OSError, TypeError):
+            # No source file: typed at a prompt, or made at run time. Its byte code says the same.
+            code = getattr(candidate, "__code__", None)
+            if code is not None:
+                return _digest(code.co_code + repr(code.co_names).encode() + repr(_constants(code)).encode())
+    return ""
+
+
+def _constants(code: Any) -> list[Any]:
+    """A code object's constants without those that print their address."""
+    return [_constants(item) if inspect.iscode(item) else item for item in code.co_consts]
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "steps": [_step(step) for step in stage.steps],
+        "execution": stage.execution,
+        "inputs": [asdict(i) for i in stage.inputs],
+        "outputs": [asdict(output) for output in stage.outputs],
+        "group": stage.group,
+        "options": _options(stage.options),
+        "ordering": stage.ordering,
+        "concurrency": stage.concurrency,
+        "reasons": list(stage.reasons),
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    secrets = (
+        [path for path, _, text in secrets_of(step.target.Config, step.config) if not is_reference(text)]
+        if is_component(step.target)
+        else []
+    )
+    return {
+        "name": step.name,
+        "kind": step.kind,
+        "target": _target(step.target, step.reference),
+        "fingerprint": fingerprint(step.target),
+        "config": _masked(step.config, secrets),
+        "options": _options(step.options),
+        "branches": {name: [_target(p, ""), fingerprint(p)] for name, p in step.branches.items()},
+        "default_branch": step.default_branch,
+    }
+
+
+def _target(target: Any, reference: str) -> str:
+    if target is None or isinstance(target, str):
+        return target or ""
+    if reference:
+        return reference
+    while isinstance(target, functools.partial):
+        target = target.func
+    owner = target if hasattr(target, "__qualname__") else type(target)
+    return f"{getattr(owner, '__module__', None) or 'builtins'}:{owner.__qualname__}"
+
+
+def _options(options: Options) -> dict[str, Any]:
+    return options.model_dump(mode="json", exclude_unset=True)
+
+
+def _memory_secrets(topology: Topology) -> list[tuple[str | int, ...]]:
+    return [path for path, _, text in secrets_of(MemoryConfig, topology.memory) if not is_reference(text)]
+
+
+def _masked(value: Any, secrets: list[tuple[str | int, ...]]) -> Any:
+    """A copy with asterisks where ``secrets`` lead: a literal password must not be stored anywhere."""
+    if () in secrets:
+        return _MASK
+    if isinstance(value, Mapping):
+        return {k: _masked(v, [path[1:] for path in secrets if path[:1] == (k,)]) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(v, [path[1:] for path in secrets if path[:1] == (i,)]) for i, v in enumerate(value)]
+    return value
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

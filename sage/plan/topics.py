@@ -1,0 +1,45 @@
+"""The topics that a plan needs, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sage.graph.topology import TopicSettings, Topology
+from sage.model.names import dead_letter_topic, offsets_topic
+from sage.plan.plan import Plan, Stage
+from sage.ports import TopicSpec
+
+KEEP = {"retention.ms": "-1"}
+"""Edges and dead letters are never dropped by the broker: what a group hasn't read yet must not go."""
+
+
+def topic_specs(
+    topology: Topology,
+    stages: Iterable[Stage],
+    source_tasks: Mapping[str, tuple[str, ...]],
+    partitions: Mapping[str, int],
+) -> tuple[TopicSpec, ...]:
+    """Every topic that is made when it is missing; ``partitions`` holds those of the topics written."""
+    settings = topology.topics
+    specs: dict[str, TopicSpec] = {}
+    for stage in stages:
+        for output in stage.outputs:
+            config = KEEP if output.owned else {}
+            specs.setdefault(output.topic, _spec(output.topic, partitions[output.topic], settings, config))
+    tasks = sum(len(names) for names in source_tasks.values())
+    if tasks:
+        name = offsets_topic(topology.name)
+        specs[name] = _spec(name, tasks, settings, {"cleanup.policy": "compact"})
+    dead = dead_letter_topic(topology.name)
+    specs[dead] = _spec(dead, 1, settings, KEEP)
+    return tuple(specs.values())
+
+
+def offsets_partitions(plan: Plan) -> dict[tuple[str, str], int]:
+    """The partition of the offsets topic in which each source task, as (step, task), keeps its position."""
+    tasks = [(step, task) for step, names in plan.source_tasks.items() for task in names]
+    return {task: partition for partition, task in enumerate(tasks)}
+
+
+def _spec(name: str, partitions: int, settings: TopicSettings, config: Mapping[str, str]) -> TopicSpec:
+    return TopicSpec(name, partitions, settings.replication_factor, dict(config))
