@@ -9,7 +9,7 @@ import builtins
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sage.model.documents import Message, Usage
 from sage.model.partition import TopicPartition
@@ -286,6 +286,18 @@ class ChatModel(Protocol):
     ) -> ChatResponse: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A chat model that can say before the first record whether it will be of use."""
+
+    async def check(self, model: str) -> None:
+        """Return if the service is there, takes the key and knows the model, as far as can be told cheaply.
+
+        Raises Unreachable, Unauthorized or NotFound.
+        """
+        ...
 
 
 class Embedder(Protocol):

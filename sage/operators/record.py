@@ -1,0 +1,42 @@
+"""The record of a question-answering pipeline, as operators take it: a text counts as ``{"query": text}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Never
+
+
+def as_record(value: Any) -> dict[str, Any]:
+    """A copy of the record to write into, so that what came in stays as it was.
+
+    Raises:
+        TypeError: the value is neither a text nor a JSON object.
+    """
+    if isinstance(value, str):
+        return {"query": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a record of this step is a text or a JSON object, not {type(value).__name__}")
+
+
+def required(record: Mapping[str, Any], field: str, *, hint: str) -> Any:
+    """A field of the record that this step can't do without.
+
+    Raises:
+        KeyError: it is not there; the note tells which fields are, and ``hint`` what may be missing upstream.
+    """
+    if field not in record:
+        missing(record, field, hint=hint)
+    return record[field]
+
+
+def missing(record: Mapping[str, Any], field: str, *, hint: str) -> Never:
+    """Refuse the record for want of a field.
+
+    Raises:
+        KeyError: always.
+    """
+    error = KeyError(field)
+    error.add_note(f"the record has: {', '.join(sorted(record)) or 'no fields'}")
+    error.add_note(hint)
+    raise error
