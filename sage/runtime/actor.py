@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sage.errors import SageError, TransientFailure
 from sage.model.partition import TopicPartition
-from sage.ports import CommitRefused, Consumer
+from sage.ports import CommitRefused, Consumer, RawMessage
 from sage.runtime.stage_context import StageSetting
 from sage.runtime.task import Task
 
@@ -106,9 +106,8 @@ class Actor:
         """One turn: poll, hand over, checkpoint when due. True where records came."""
         room = self._room()
         messages = self._consumer.poll(max(room, 1), self._patience() if timeout is None else timeout)
-        if messages and self._changed:
-            messages = [m for m in messages if TopicPartition(m.topic(), m.partition()) in self._assigned]
-        self._changed = False
+        if self._changed:
+            messages = self._after_rebalance(messages)
         if messages:
             self.task.accept(messages)
         ends = self._consumer.ends_reached()
@@ -120,6 +119,13 @@ class Actor:
         if now - self._last_checkpoint >= interval:
             self._checkpoint()
         return bool(messages)
+
+    def _after_rebalance(self, messages: list[RawMessage]) -> list[RawMessage]:
+        """Records polled in the turn of a rebalance may be of partitions that just went; new ones join a pause."""
+        self._changed = False
+        if self._paused:
+            self._consumer.pause(sorted(self._assigned))
+        return [m for m in messages if TopicPartition(m.topic(), m.partition()) in self._assigned]
 
     def _room(self) -> int:
         """How many records to ask for; pauses at a full window, resumes at half."""
@@ -184,8 +190,6 @@ class Actor:
         self._changed = True
         self._assigned.update(partitions)
         self.task.assigned(partitions)
-        if self._paused:
-            self._paused = False  # the new ones are not paused; the next turn pauses all where it must
         self.joined.set()
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:

@@ -32,6 +32,11 @@ class AsyncTask:
         self._flights = Flights(setting, producer)
         self._window = self._flights.window
 
+    @property
+    def window_size(self) -> int:
+        """Records under way at most."""
+        return self._window.size
+
     def open(self) -> None:
         """Open the step, on the loop."""
         self._bridge.call(self._flights.open())

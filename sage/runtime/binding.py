@@ -11,7 +11,7 @@ from typing import Any
 from sage.errors import NotInThisVersion
 from sage.graph.topology import Step
 from sage.runtime.counters import StepCounters
-from sage.spec.component import Component, Sink
+from sage.spec.component import Component, Sink, Source
 from sage.spec.config import make_component
 from sage.spec.context import OpenContext, Services, StepScope
 from sage.spec.options import Options
@@ -147,7 +147,7 @@ def _bind_work(step: Step, options: Options, scope: StepScope, environ: Mapping[
 
 def _attach_component(bound: BoundStep, component: Component) -> None:
     bound.component = component
-    if isinstance(component, Sink):
+    if isinstance(component, Sink | Source):
         return
     bound.call = Call(component.process, True)  # type: ignore[attr-defined]  # an Operator, by the graph's validation
     bound.batch = getattr(component, "process_batch", None)

@@ -72,6 +72,10 @@ class Chain:
             if step.mode is Mode.ROUTE:
                 self._route(step, ctx, value, key, record_id, out)
                 return
+            if step.mode is Mode.COPY:
+                self._writes.append((step, 1))
+                out += [Output(topic, message.value(), key, record_id) for topic in self._targets.main(step.name)]
+                return
             result = self._call(step, value, ctx)
             if step.mode is Mode.FILTER:
                 if not result:

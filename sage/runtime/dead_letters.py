@@ -8,11 +8,10 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
+from sage.model import dead_letter_headers as names
 from sage.model.record import Headers
 from sage.ports import RawMessage
 
-PREFIX = "__connect.errors."
-ATTEMPTS = "sage.attempts"
 MAX_TRACE = 8_000
 """Bytes of stack trace that a dead letter carries at most."""
 
@@ -28,7 +27,7 @@ class DeadLetter:
 
     def shortened(self) -> DeadLetter:
         """The same without its stack trace, for a record that is at the size limit itself."""
-        kept = [(name, b"(cut)" if name == PREFIX + "exception.stacktrace" else value) for name, value in self.headers]
+        kept = [(name, b"(cut)" if name == names.STACKTRACE else value) for name, value in self.headers]
         return DeadLetter(self.key, self.value, kept, self.timestamp)
 
 
@@ -36,20 +35,20 @@ def dead_letter(
     message: RawMessage, error: BaseException, *, topology: str, step: str, worker: str, attempts: int
 ) -> DeadLetter:
     """The dead letter of ``message``, which failed in ``step`` with ``error``."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    class_name = f"{type(error).__module__}.{type(error).__qualname__}"
     trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
     reason: list[tuple[str, bytes | None]] = [
-        (PREFIX + "topic", message.topic().encode()),
-        (PREFIX + "partition", str(message.partition()).encode()),
-        (PREFIX + "offset", str(message.offset()).encode()),
-        (PREFIX + "connector.name", topology.encode()),
-        (PREFIX + "task.id", worker.encode()),
-        (PREFIX + "stage", step.encode()),
-        (PREFIX + "class.name", type(error).__name__.encode()),
-        (PREFIX + "exception.class.name", name.encode()),
-        (PREFIX + "exception.message", str(error).encode(errors="replace")[:2_000]),
-        (PREFIX + "exception.stacktrace", trace.encode(errors="replace")),
-        (ATTEMPTS, str(attempts).encode()),
+        (names.TOPIC, message.topic().encode()),
+        (names.PARTITION, str(message.partition()).encode()),
+        (names.OFFSET, str(message.offset()).encode()),
+        (names.CONNECTOR, topology.encode()),
+        (names.TASK, worker.encode()),
+        (names.STAGE, step.encode()),
+        (names.CLASS, type(error).__name__.encode()),
+        (names.EXCEPTION, class_name.encode()),
+        (names.MESSAGE, str(error).encode(errors="replace")[:2_000]),
+        (names.STACKTRACE, trace.encode(errors="replace")),
+        (names.ATTEMPTS, str(attempts).encode()),
     ]
     kind, timestamp = message.timestamp()
     return DeadLetter(

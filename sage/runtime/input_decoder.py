@@ -13,8 +13,8 @@ from sage.runtime.codec import BYTES_MARK, decoder
 class InputDecoder:
     """Decodes a message by its topic's format; a null stays ``None``, marked bytes stay bytes."""
 
-    def __init__(self, inputs: Sequence[StageInput], wanted: Any) -> None:
-        self._by_topic = {i.topic: decoder(i.format, wanted) for i in inputs}
+    def __init__(self, inputs: Sequence[StageInput], wanted: Any, *, copies: bool = False) -> None:
+        self._by_topic = {i.topic: decoder("bytes" if copies else i.format, wanted) for i in inputs}
 
     def decode(self, message: RawMessage) -> Any:
         """The value. Raises DecodeFailure."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from sage.errors import RecordTooLarge, StageStopped
 from sage.model.record import Headers
 from sage.ports import DeliveryFailure, Producer
@@ -13,11 +11,10 @@ from sage.runtime.dead_letters import DeadLetter
 class Outbox:
     """A producer with backpressure: a full queue waits for deliveries instead of failing."""
 
-    def __init__(self, producer: Producer, dead_letter_topic: str, stopping: threading.Event) -> None:
+    def __init__(self, producer: Producer, dead_letter_topic: str) -> None:
         self._producer = producer
         self.produce = producer.produce
         self._dead_letter_topic = dead_letter_topic
-        self._stopping = stopping
 
     def send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None, timestamp: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sage.ports import RawMessage, Span
-from sage.runtime.binding import BoundStep
+from sage.runtime.binding import BoundStep, Mode
 from sage.runtime.chain import Chain
 from sage.runtime.dead_letters import dead_letter
 from sage.runtime.input_decoder import InputDecoder
@@ -24,7 +24,8 @@ class RecordWork:
         self._outbox = outbox
         self._identity = Identity(setting.topic_ids, setting.merges())
         self._chain = Chain(setting.steps, setting.targets())
-        self._decoder = InputDecoder(setting.stage.inputs, setting.steps[0].input_type)
+        first = setting.steps[0]
+        self._decoder = InputDecoder(setting.stage.inputs, first.input_type, copies=first.mode is Mode.COPY)
         self._recovery = {step.name: setting.recovery(step) for step in setting.steps}
 
     def run(self, message: RawMessage, wait: Wait, *, failed: Exception | None = None, failed_at: int = 0) -> None:

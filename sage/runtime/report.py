@@ -1,0 +1,76 @@
+"""What a run did, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sage.runtime.counters import StepCounters
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step's numbers in this process. Times are seconds per record; ``None`` where none was measured."""
+
+    name: str
+    read: int
+    written: int
+    retried: int = 0
+    skipped: int = 0
+    dead: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    last_error: str = ""
+
+    @classmethod
+    def of(cls, name: str, counters: StepCounters) -> StepReport:
+        """A snapshot of a step's counters."""
+        times = counters.durations
+        return cls(
+            name, counters.read, counters.written, counters.retried, counters.skipped, counters.dead,
+            times.quantile(0.5), times.quantile(0.95), counters.last_error,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What ``run_once`` gives back.
+
+    Attributes:
+        topology: its name.
+        steps: by name, in the order of the topology.
+        seconds: from the call to the last commit.
+        complete: false where the time-out came first.
+        waiting_for: what was not finished then.
+        dead_letters: by how much the dead-letter topic grew, whoever wrote there.
+    """
+
+    topology: str
+    steps: Mapping[str, StepReport]
+    seconds: float
+    complete: bool = True
+    waiting_for: str = ""
+    dead_letters: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def read(self) -> int:
+        """Records that entered: given by sources, or read by the first steps where there are none."""
+        first = next(iter(self.steps.values()), None)
+        return first.read if first is not None else 0
+
+    @property
+    def dead(self) -> int:
+        """Records that became dead letters in this process."""
+        return sum(step.dead for step in self.steps.values())
+
+    @property
+    def retried(self) -> int:
+        """Tries after the first."""
+        return sum(step.retried for step in self.steps.values())
+
+    @property
+    def skipped(self) -> int:
+        """Records given up by ``on_error: skip``."""
+        return sum(step.skipped for step in self.steps.values())

@@ -1,0 +1,220 @@
+"""One source task: reads, produces, and keeps its position, in that order.
+
+At-least-once: a position is written only after every record before it was acknowledged, so a crash reads
+some again, and gives them the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from sage.errors import RecordTooLarge, SageError, StageStopped, TransientFailure
+from sage.model.identity import SAGE_ID, source_root
+from sage.model.json import Json
+from sage.model.keys import encode_key
+from sage.model.partition import TopicPartition
+from sage.model.record import Record
+from sage.ports import KafkaClients, Producer, Tracer
+from sage.runtime.codec import BYTES_MARK, encode
+from sage.runtime.counters import StepCounters
+from sage.runtime.failures import Verdict, classify
+from sage.runtime.positions import PositionWriter, SourcePosition, load_position, position_key
+from sage.runtime.retry import delay_before
+from sage.runtime.stage_context import StageSetting
+from sage.spec.component import Source, UnboundedSource
+from sage.spec.options import RetryPolicy
+
+logger = logging.getLogger("sage.runtime")
+
+CHECKPOINT_INTERVAL = 1.0
+"""Seconds between two positions written under load."""
+
+AFFIRM_INTERVAL = 1.0
+"""Seconds between two words of an exhausted task that it still is, for runs that begin to wait later."""
+
+LOOK_EVERY = 100
+"""Records between two looks at the clock and at deliveries."""
+
+FLUSH_TIMEOUT = 5.0
+
+
+@dataclass(slots=True)
+class Orders:
+    """What the runner wants of its sources: nothing yet, a bounded run, or an endless one.
+
+    ``number`` rises with each run asked for; a task that has finished run ``n`` waits for ``n + 1``.
+    """
+
+    number: int = 0
+    bounded: bool = True
+
+
+class SourceTask:
+    """Owns one partition of the positions topic while it is assigned here. Lives on the event loop."""
+
+    def __init__(
+        self, setting: StageSetting, source: Source[Any], task: str, partition: TopicPartition,
+        clients: KafkaClients, orders: Orders, fresh_epoch: str | None,
+    ) -> None:  # fmt: skip
+        self._setting = setting
+        self._source = source
+        self._task = task
+        self._partition = partition
+        self._clients = clients
+        self._orders = orders
+        self._fresh_epoch = fresh_epoch
+        self._step = setting.steps[0]
+        self._topics = setting.targets().main(self._step.name)
+        self._counters: StepCounters = self._step.counters
+        self._tracer: Tracer = setting.tracer
+        self._producer: Producer = clients.producer()
+        self._writer = PositionWriter(self._producer, partition, position_key(self._step.name, task))
+        self._saved = SourcePosition(fresh_epoch or "")
+        self._position: Json = None
+        self._last_checkpoint = 0.0
+
+    async def run(self) -> None:
+        """Read whenever a run is asked for, until cancelled; the position is safe when this ends."""
+        await self._take_over()
+        finished = 0
+        try:
+            while True:
+                while self._orders.number == finished:
+                    await asyncio.sleep(0.02)
+                number, bounded = self._orders.number, self._orders.bounded
+                await self._read_with_retries(bounded=bounded)
+                finished = number
+                await self._affirm_until_next(number)
+        finally:
+            await self._leave()
+
+    async def _take_over(self) -> None:
+        """Go on where the last owner stopped, or start afresh under a new epoch."""
+        key = position_key(self._step.name, self._task)
+        saved = await asyncio.to_thread(load_position, self._clients, self._partition, key)
+        if saved is None or (self._fresh_epoch is not None and saved.epoch != self._fresh_epoch):
+            saved = SourcePosition(self._fresh_epoch or uuid.uuid4().hex[:12])
+        self._saved = saved
+        self._position = saved.position
+
+    async def _leave(self) -> None:
+        """Write the last position; bounded, since a revoke waits for it."""
+        try:
+            await asyncio.shield(self._checkpoint(exhausted=self._saved.exhausted))
+        finally:
+            await asyncio.to_thread(self._producer.close)
+
+    async def _affirm_until_next(self, number: int) -> None:
+        spoke = time.monotonic()
+        while self._orders.number == number:
+            await asyncio.sleep(0.02)
+            if time.monotonic() - spoke >= AFFIRM_INTERVAL:
+                await asyncio.to_thread(self._writer.write, self._saved, FLUSH_TIMEOUT)
+                spoke = time.monotonic()
+
+    # ------------------------------------------------------------------ reading
+
+    async def _read_with_retries(self, *, bounded: bool) -> None:
+        attempts, policy = 0, self._step.options.retry or RetryPolicy()
+        while True:
+            before = self._position
+            try:
+                await self._read(bounded=bounded)
+                return
+            except UnboundedSource as error:
+                what = "this source never ends, so run_once would not either; use run_streaming()"
+                raise StageStopped(what, where=self._where) from error
+            except Exception as error:
+                attempts = 1 if self._position != before else attempts + 1
+                delay = None if classify(error) is not Verdict.RETRY else self._delay(attempts, policy, error)
+                if delay is None:
+                    raise self._stopped(error) from error
+                self._counters.retried += 1
+                logger.warning("%s: reading again in %.1f s: %s", self._where, delay, error)
+                self._position = self._saved.position
+                await asyncio.sleep(delay)
+
+    def _delay(self, attempts: int, policy: RetryPolicy, error: Exception) -> float | None:
+        return delay_before(attempts, policy, error, self._setting.random)
+
+    async def _read(self, *, bounded: bool) -> None:
+        reading: AsyncIterator[tuple[Any, Json]] = self._source.read(self._task, self._position, bounded=bounded)
+        count = 0
+        self._last_checkpoint = time.monotonic()
+        async for value, position in reading:
+            await self._give(value, position)
+            self._position = position
+            count += 1
+            if count % LOOK_EVERY == 0:
+                self._producer.poll(0)
+                await asyncio.sleep(0)
+            if count % LOOK_EVERY == 0 or count < LOOK_EVERY:
+                await self._checkpoint_if_due()
+        await self._checkpoint(exhausted=True)
+
+    async def _give(self, value: Any, position: Json) -> None:
+        record = value if isinstance(value, Record) else Record(value)
+        key = encode_key(record.key)
+        data = encode(record.value)
+        record_id = source_root(self._saved.epoch, self._step.name, self._task, position)
+        headers: list[tuple[str, bytes | None]] = [*record.headers]
+        if not any(name == "traceparent" for name, _ in headers):
+            headers[:0] = self._tracer.start_root()
+        headers.append((SAGE_ID, record_id.encode()))
+        if type(record.value) is bytes:
+            headers.append(BYTES_MARK)
+        for topic in self._topics:
+            await self._produce(topic, data, key, headers, record.timestamp)
+        self._counters.read += 1
+        self._counters.written += 1
+
+    async def _produce(self, topic: str, data: bytes | None, key: bytes | None, headers: Any, at: int | None) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, data, key, headers, at)
+                return
+            except BufferError:
+                self._producer.poll(0)
+                await asyncio.sleep(0.005)
+
+    # -------------------------------------------------------------- checkpoints
+
+    async def _checkpoint_if_due(self) -> None:
+        if time.monotonic() - self._last_checkpoint >= CHECKPOINT_INTERVAL:
+            await self._checkpoint(exhausted=False)
+
+    async def _checkpoint(self, *, exhausted: bool) -> None:
+        """1. All records are acknowledged. 2. The position is written. 3. It counts as saved."""
+        reached = SourcePosition(self._saved.epoch, self._position, exhausted)
+        while await asyncio.to_thread(self._producer.flush, FLUSH_TIMEOUT):
+            logger.warning("%s: waiting for the broker to take records", self._where)
+        failures = self._producer.take_failures()
+        if failures:
+            what = f"{failures[0].topic} did not take a record: {failures[0].reason}"
+            if all(failure.retriable for failure in failures):
+                raise TransientFailure(what)
+            raise StageStopped(f"{what}; reading again starts at the last position", where=self._where)
+        while not await asyncio.to_thread(self._writer.write, reached, FLUSH_TIMEOUT):
+            logger.warning("%s: waiting for the broker to take the position", self._where)
+        self._saved = reached
+        self._last_checkpoint = time.monotonic()
+
+    # ------------------------------------------------------------------- words
+
+    @property
+    def _where(self) -> str:
+        return f'{self._setting.plan.name} source "{self._step.name}"'
+
+    def _stopped(self, error: Exception) -> SageError:
+        after = f"after position {self._position}" if self._position is not None else "at its beginning"
+        if isinstance(error, RecordTooLarge):
+            return StageStopped(f"{error.message}; the record {after}; make it smaller or skip it", where=self._where)
+        if isinstance(error, SageError):
+            return error.at(self._where)
+        return StageStopped(f"{type(error).__name__}: {error}; {after}", where=self._where)
