@@ -53,7 +53,7 @@ def answers(host: str, port: int, *, timeout: float = _PROBE_TIMEOUT) -> bool:
 
     The request is sent without pymilvus, whose import alone takes seconds.
     """
-    import grpc
+    import grpc  # type: ignore[import-untyped]
 
     channel = grpc.insecure_channel(f"{host}:{port}", options=[("grpc.enable_http_proxy", 0)])
     try:

@@ -74,7 +74,10 @@ class MilvusVectorStore:
         schema.add_field("indexes", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=256, max_length=256)
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type=self._index_type(), metric_type="COSINE")
-        self._call("create_collection", collection, schema=schema, index_params=index, consistency_level="Strong")
+        self._call("create_collection", collection, schema=schema, consistency_level="Strong")
+        # Not waited for: an empty collection's index is ready, and pymilvus would sleep half a second first.
+        self._call("create_index", collection, index, sync=False)
+        self._call("load_collection", collection)
 
     def exists(self, collection: str) -> bool:
         """Whether the collection is there."""
