@@ -1,0 +1,1 @@
+"""Kafka: the ports over confluent-kafka (its only importer), and the launchers of brokers."""

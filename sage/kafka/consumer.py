@@ -1,0 +1,331 @@
+"""The Consumer port over librdkafka: batches in, rebalances through a listener, commits that answer.
+
+Rebalances are incremental for KIP-848 and cooperative-sticky; the eager assignors give everything back first
+and then receive the new set, which reads to a listener as one large incremental change.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import confluent_kafka
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
+
+from sage.errors import TransientFailure
+from sage.kafka.config import is_cooperative, masked
+from sage.kafka.errors import commit_failure, kafka_error, poll_failure, sage_error, text
+from sage.kafka.logs import client_logger
+from sage.model.partition import TopicPartition
+from sage.ports import CommitRefused, RawMessage, RebalanceListener
+
+_log: Final = logging.getLogger("sage.kafka.consumer")
+_error_of: Final = Message.error
+_SEEK_PATIENCE: Final = 5.0
+"""Seconds to wait for a partition to start fetching before a seek gives up."""
+
+
+class ConfluentConsumer:
+    """One consumer; see the port for what its methods promise.
+
+    Args:
+        config: librdkafka's settings, complete.
+        address: the brokers, for messages.
+        has_group: false for a plain reader, which is assigned by hand and commits nothing.
+    """
+
+    def __init__(self, config: Mapping[str, Any], *, address: str, has_group: bool) -> None:
+        self._config = config
+        self._address = address
+        self._has_group = has_group
+        self._cooperative = is_cooperative(config)
+        self._failure: BaseException | None = None
+        self._kept: list[RawMessage] = []
+        self._ends: dict[TopicPartition, int] = {}
+        self._assigned: set[TopicPartition] = set()
+        self._starting: dict[TopicPartition, int | None] | None = None
+        self._starting_paused: set[TopicPartition] = set()
+        self._gone: set[TopicPartition] = set()
+        self._closed = False
+        self._consumer = confluent_kafka.Consumer(
+            {**config, "error_cb": self._on_error}, logger=client_logger("consumer")
+        )
+
+    def __repr__(self) -> str:
+        return f"ConfluentConsumer({masked(self._config)})"
+
+    # ------------------------------------------------------------------------------------- membership
+
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
+        """Join the group; the listener is called inside ``poll`` and ``close``."""
+        self._consumer.subscribe(
+            list(topics),
+            on_assign=lambda _, partitions: self._guard(self._on_assigned, partitions, listener),
+            on_revoke=lambda _, partitions: self._guard(self._on_revoked, partitions, listener),
+            on_lost=lambda _, partitions: self._guard(self._on_lost, partitions, listener),
+        )
+
+    def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions from these offsets, outside any group."""
+        self._ends.clear()
+        self._kept.clear()
+        self._assigned = set(offsets)
+        self._consumer.assign(
+            [confluent_kafka.TopicPartition(at.topic, at.partition, offset) for at, offset in offsets.items()]
+        )
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """What is ours now."""
+        return frozenset(self._assigned)
+
+    def group_metadata(self) -> object:
+        """The member's identity, for ``Producer.send_offsets``."""
+        return self._consumer.consumer_group_metadata()
+
+    def _guard(
+        self,
+        handle: Callable[[set[TopicPartition], RebalanceListener], None],
+        partitions: Sequence[confluent_kafka.TopicPartition],
+        listener: RebalanceListener,
+    ) -> None:
+        # An exception must not travel through librdkafka's C frames: what had been polled would be lost with it.
+        try:
+            handle({TopicPartition(each.topic, each.partition) for each in partitions}, listener)
+        except BaseException as error:  # raised again by the poll that we are in, or by the next one
+            if self._failure is None:
+                self._failure = error
+
+    def _on_assigned(self, partitions: set[TopicPartition], listener: RebalanceListener) -> None:
+        # The listener goes first, so that its seeks and pauses hold from the first record on.
+        ordered = sorted(partitions)
+        self._starting = dict.fromkeys(ordered)
+        self._starting_paused = set()
+        self._assigned |= partitions
+        try:
+            listener.on_assigned(ordered)
+        finally:
+            starts, self._starting = self._starting, None
+            assigned = [_at(where, offset) for where, offset in starts.items()]
+            if self._cooperative:
+                self._consumer.incremental_assign(assigned)
+            else:
+                self._consumer.assign(assigned)
+            if self._starting_paused:
+                self._consumer.pause([_at(where) for where in self._starting_paused])
+
+    def _on_revoked(self, partitions: set[TopicPartition], listener: RebalanceListener) -> None:
+        try:
+            if partitions:
+                listener.on_revoked(sorted(partitions))
+        finally:
+            self._forget(partitions)
+            self._unassign(partitions)
+
+    def _on_lost(self, partitions: set[TopicPartition], listener: RebalanceListener) -> None:
+        self._forget(partitions)  # first, so that a commit in the listener is refused
+        try:
+            if partitions:
+                listener.on_lost(sorted(partitions))
+        finally:
+            self._unassign(partitions)
+
+    def _unassign(self, partitions: set[TopicPartition]) -> None:
+        if self._cooperative:
+            self._consumer.incremental_unassign([_at(where) for where in partitions])
+        else:
+            self._consumer.unassign()
+
+    def _forget(self, partitions: set[TopicPartition]) -> None:
+        self._assigned -= partitions
+        self._gone |= partitions
+        for where in partitions:
+            self._ends.pop(where, None)
+
+    # ----------------------------------------------------------------------------------------- polling
+
+    def poll(self, max_messages: int, timeout: float) -> list[RawMessage]:
+        """A batch: waits for its first record only (decision 14)."""
+        self._raise_failure()
+        if self._kept:
+            kept, self._kept = self._kept, []
+            return kept
+        first = self._consumer.poll(timeout)
+        if first is None:
+            self._raise_failure()
+            return []
+        batch: list[Message] = [first]
+        if max_messages > 1:
+            self._gone.clear()
+            batch += self._consumer.consume(max_messages - 1, 0)
+        if self._gone:
+            batch = self._still_ours(batch)
+        # One pass in C over the batch; the Python loops below run only where there is something to find.
+        if self._ends or any(map(_error_of, batch)):
+            batch = self._without_events(batch)
+        if self._failure is not None and batch:
+            self._kept, batch = self._still_ours(batch), []
+        self._raise_failure()
+        return batch  # type: ignore[return-value] # Message is a RawMessage
+
+    def ends_reached(self) -> Mapping[TopicPartition, int]:
+        """End offsets of the partitions that were read to the end since the last call."""
+        ends, self._ends = self._ends, {}
+        return ends
+
+    def _still_ours(self, batch: list[Any]) -> list[Any]:
+        return [
+            message
+            for message in batch
+            if message.error() or TopicPartition(message.topic(), message.partition()) in self._assigned
+        ]
+
+    def _without_events(self, batch: list[Message]) -> list[Message]:
+        records = []
+        for message in batch:
+            error = message.error()
+            if error is None:
+                records.append(message)
+                if self._ends:  # a record after the end that was noted: it is not the end any more
+                    self._ends.pop(TopicPartition(str(message.topic()), int(message.partition() or 0)), None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                where = TopicPartition(str(message.topic()), int(message.partition() or 0))
+                if where in self._assigned:
+                    self._ends[where] = int(message.offset() or 0)
+            else:
+                self._on_event(error)
+        return records
+
+    def _on_event(self, error: KafkaError) -> None:
+        """Classify an error event; keeps the first that another poll can't mend."""
+        failure = poll_failure(error, address=self._address)
+        if failure is None:
+            _log.info("polling on after %s", text(error))
+        elif error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} and self._brokers_are_away():
+            _log.info("polling on, the brokers are away: %s", text(error))
+        elif self._failure is None:
+            self._failure = failure
+
+    def _on_error(self, error: KafkaError) -> None:
+        # librdkafka's global errors: the connection's, mostly. Only refused credentials end a consumer.
+        failure = poll_failure(error, address=self._address)
+        if failure is not None and self._failure is None and not self._closed:
+            self._failure = failure
+
+    def _brokers_are_away(self) -> bool:
+        # A broker that has just come up may not know its topics yet; ask before a stage is stopped for it.
+        try:
+            self._consumer.list_topics(timeout=5.0)
+        except KafkaException:
+            return True
+        return False
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    # ---------------------------------------------------------------------------------------- position
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Stop fetching; costs the records fetched ahead (decision 13)."""
+        if self._starting is not None:
+            self._starting_paused |= {where for where in partitions if where in self._starting}
+        running = [_at(where) for where in partitions if where in self._assigned and not self._is_starting(where)]
+        if running:
+            self._consumer.pause(running)
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch again what was paused."""
+        self._starting_paused -= set(partitions)
+        running = [_at(where) for where in partitions if where in self._assigned and not self._is_starting(where)]
+        if running:
+            self._consumer.resume(running)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from ``offset``; inside ``on_assigned`` it is where reading starts.
+
+        Raises:
+            TransientFailure: the partition is not ours, or did not start fetching in time.
+        """
+        self._ends.pop(partition, None)
+        if self._starting is not None and partition in self._starting:
+            self._starting[partition] = offset
+            return
+        deadline = time.monotonic() + _SEEK_PATIENCE
+        while True:
+            try:
+                self._consumer.seek(_at(partition, offset))
+                return
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                # _STATE: assigned a moment ago, and the fetcher does not run yet.
+                if error.code() != KafkaError._STATE or time.monotonic() > deadline:
+                    raise TransientFailure(f"seek {partition} to {offset}: {text(error)}") from exception
+                time.sleep(0.01)
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit and wait for the answer; all of it or an exception."""
+        strangers = [str(where) for where in offsets if where not in self._assigned]
+        if strangers:
+            raise CommitRefused(f"not ours any more: {', '.join(strangers)}")
+        if not offsets:
+            return
+        try:
+            answers = self._consumer.commit(
+                offsets=[_at(where, offset) for where, offset in offsets.items()], asynchronous=False
+            )
+        except KafkaException as exception:
+            raise commit_failure(kafka_error(exception), address=self._address) from exception
+        for answer in answers:
+            if answer.error is not None:
+                raise commit_failure(answer.error, address=self._address)
+
+    def committed(
+        self, partitions: Sequence[TopicPartition], timeout: float = 10.0
+    ) -> dict[TopicPartition, int | None]:
+        """The group's committed offsets."""
+        return committed_offsets(self._consumer, partitions, timeout, address=self._address)
+
+    def close(self) -> None:
+        """Leave the group; the listener's ``on_revoked`` runs first, and its exception is raised here."""
+        if self._closed:
+            return
+        self._closed = True
+        self._failure = None
+        self._consumer.close()
+        self._assigned.clear()
+        self._raise_failure()
+
+    def _is_starting(self, partition: TopicPartition) -> bool:
+        return self._starting is not None and partition in self._starting
+
+
+def committed_offsets(
+    consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition], timeout: float, *, address: str
+) -> dict[TopicPartition, int | None]:
+    """Committed offsets of a consumer's group.
+
+    Raises:
+        SageError: Unreachable, Unauthorized, or TransientFailure while a transaction is still open.
+    """
+    if not partitions:
+        return {}
+    try:
+        answers = consumer.committed([_at(where) for where in partitions], timeout)
+    except KafkaException as exception:
+        raise sage_error(kafka_error(exception), "committed offsets", address=address) from exception
+    offsets: dict[TopicPartition, int | None] = {}
+    for answer in answers:
+        if answer.error is not None:
+            raise sage_error(answer.error, f"committed offset of {answer.topic}", address=address)
+        where = TopicPartition(answer.topic, answer.partition)
+        offsets[where] = None if answer.offset == OFFSET_INVALID else answer.offset
+    return offsets
+
+
+def _at(where: TopicPartition, offset: int | None = None) -> confluent_kafka.TopicPartition:
+    if offset is None:
+        return confluent_kafka.TopicPartition(where.topic, where.partition)
+    return confluent_kafka.TopicPartition(where.topic, where.partition, offset)

@@ -1,0 +1,117 @@
+"""Real brokers for tests: the embedded one, and Apache Kafka fetched by Maven."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from sage.kafka.clients import ConfluentClients
+from sage.kafka.launchers.apache import ApacheKafka, missing_tools
+from sage.kafka.launchers.embedded import embedded_broker_command
+from tests.support.waiting import wait_until
+
+
+class Broker(Protocol):
+    """A broker that tests can use without knowing which one it is."""
+
+    @property
+    def bootstrap_servers(self) -> str: ...
+
+    @property
+    def is_embedded(self) -> bool: ...
+
+    def clients(self, config: dict[str, Any] | None = None) -> ConfluentClients:
+        """Clients of this broker; the group protocol is probed."""
+        ...
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedBroker:
+    """The embedded broker on one folder and port; can be killed and started again."""
+
+    is_embedded = True
+
+    def __init__(self, data_dir: Path | None = None) -> None:
+        self._own_folder = tempfile.TemporaryDirectory(prefix="sage-broker-") if data_dir is None else None
+        self.data_dir = data_dir or Path(self._own_folder.name if self._own_folder else ".")
+        self.command = embedded_broker_command(self.data_dir, free_port())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"{self.command.host}:{self.command.port}"
+
+    def clients(self, config: dict[str, Any] | None = None) -> ConfluentClients:
+        return ConfluentClients(self.bootstrap_servers, config, group_protocol="classic", is_embedded=True)
+
+    def start(self) -> EmbeddedBroker:
+        self._process = subprocess.Popen(
+            self.command.argv,
+            env={**os.environ, **self.command.env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self.command.ready, timeout=20, what="the embedded broker answers")
+        return self
+
+    def kill(self) -> None:
+        """As kill -9: nothing is saved any more."""
+        self._end(subprocess.Popen.kill)
+
+    def stop(self) -> None:
+        """As SIGTERM: everything is saved."""
+        self._end(subprocess.Popen.terminate)
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    def terminate(self) -> None:
+        """SIGTERM, and the folder stays."""
+        self._end(subprocess.Popen.terminate)
+
+    def _end(self, signal: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        if self._process is not None:
+            signal(self._process)
+            self._process.wait(timeout=20)
+            self._process = None
+
+
+def require_embedded() -> None:
+    """Skip where the ``local`` extra isn't installed."""
+    pytest.importorskip("noida_db", reason='the embedded broker is not installed: pip install -e ".[local]"')
+
+
+class ApacheBroker:
+    """Apache Kafka on one or three nodes; ``cluster`` kills and starts its nodes and runs its console tools."""
+
+    is_embedded = False
+
+    def __init__(self, cluster: ApacheKafka) -> None:
+        self.cluster = cluster
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.cluster.bootstrap_servers
+
+    def clients(self, config: dict[str, Any] | None = None) -> ConfluentClients:
+        return ConfluentClients(self.bootstrap_servers, config)
+
+
+def start_apache(nodes: int) -> ApacheBroker:
+    """A running cluster; skips, loudly, only where Java or Maven is missing."""
+    if reason := missing_tools():
+        pytest.skip(f"NOT TESTED ON APACHE KAFKA: {reason}")
+    return ApacheBroker(ApacheKafka(nodes, say=lambda text: print(text, file=sys.stderr, flush=True)).start_all())
