@@ -1,0 +1,127 @@
+"""``sage demo``: the first five minutes, typed for you."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from sage.cli.terminal import Terminal, terminal
+from sage.cli.text import cut, milliseconds, one_line
+
+if TYPE_CHECKING:
+    from sage.operations.demo import Typist
+    from sage.operations.journey import Journey
+
+
+def demo(
+    *,
+    folder: Annotated[Path | None, Parameter(help="Where to work; else a fresh temporary folder.")] = None,
+    keep_up: Annotated[bool, Parameter(help="Leave the services running afterwards.")] = False,
+) -> None:
+    """Questions, documents and answers over Kafka topics: type the commands of the first five minutes, and run them."""
+    from sage.operations import demo as script
+
+    shown = terminal()
+    began = time.monotonic()
+    place = (folder or Path(tempfile.mkdtemp(prefix="sage-demo-"))).absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    project = place / script.PROJECT
+    typist = script.Typist(place, show=lambda line: _typed(shown, line), output=_output(shown))
+    try:
+        typist.type(script.INIT)
+        typist.folder = project
+        typist.type(script.UP)
+        typist.type(script.INGEST)
+        ways = _run(typist, project)
+    finally:
+        if not keep_up and (project / ".sage" / "up.json").exists():
+            script.run(script.DOWN.arguments, project, output=_output(shown))
+    _show(shown, ways, project, typist, time.monotonic() - began)
+
+
+def _run(typist: Typist, project: Path) -> list[Journey]:
+    """Run the topology while its topics are watched."""
+    from sage import app
+    from sage.graph.topology import Topology
+    from sage.operations.demo import RUN, TOPOLOGY
+    from sage.operations.journey import Watch, journeys
+    from sage.operations.topologies import check
+    from sage.services.service_set import ServiceSet
+
+    topology = app.load_target(str(project / TOPOLOGY), environ=os.environ)
+    frozen = topology if isinstance(topology, Topology) else topology.topology
+    compiled = check(frozen, os.environ, secrets=False)
+    topics = list(dict.fromkeys(output.topic for stage in compiled.stages for output in stage.outputs))
+    data_dir = project / ".sage"
+    broker = ServiceSet(data_dir).find("broker")
+    clients = app.brokers(None if broker is None else broker.address, data_dir, None).clients()
+    with Watch(clients, topics) as watch:
+        typist.type(RUN)
+    return journeys(watch.sightings, topics)
+
+
+def _show(shown: Terminal, ways: list[Journey], project: Path, typist: Typist, seconds: float) -> None:
+    if shown.is_structured:
+        shown.data(
+            {
+                "folder": str(project),
+                "seconds": round(seconds, 2),
+                "commands": {name: round(one, 2) for name, one in typist.seconds.items()},
+                "records": [_way(journey) for journey in ways],
+            }
+        )
+        return
+    shown.line()
+    shown.line("Where each record went: topic partition:offset, and the time since the topic before")
+    for journey in ways:
+        shown.line()
+        shown.line(f"  {_question(journey.last_value)}")
+        for sighting, waited in journey.hops():
+            time_text = "" if waited is None else f"+{milliseconds(waited)}"
+            shown.line(f"    {sighting!s:<36} {time_text}".rstrip())
+    shown.line()
+    each = ", ".join(f"{name} {milliseconds(one)}" for name, one in typist.seconds.items())
+    shown.line(f"{len(ways)} questions in {milliseconds(seconds)} ({each}).")
+    shown.line(f"The project is in {project}; go on there with `sage up`.")
+
+
+def _way(journey: Journey) -> dict[str, Any]:
+    value = journey.last_value if isinstance(journey.last_value, dict) else {"query": journey.last_value}
+    return {
+        "query": value.get("query"),
+        "answer": value.get("answer"),
+        "documents": value.get("documents"),
+        "path": [
+            {
+                "topic": sighting.topic,
+                "partition": sighting.partition,
+                "offset": sighting.offset,
+                "ms": None if waited is None else round(waited * 1000, 1),
+            }
+            for sighting, waited in journey.hops()
+        ],
+    }
+
+
+def _question(value: Any) -> str:
+    text = value.get("query", "") if isinstance(value, dict) else value
+    return cut(one_line(str(text)), 90)
+
+
+def _typed(shown: Terminal, line: str) -> None:
+    text = f"$ {shown.bold(line)}"
+    if shown.is_structured:
+        shown.note(text)
+    else:
+        shown.line(text)
+
+
+def _output(shown: Terminal) -> int | None:
+    # With -o json this program's standard output holds one document; the commands then tell people what they do.
+    return sys.stderr.fileno() if shown.is_structured else None

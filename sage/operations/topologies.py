@@ -1,0 +1,26 @@
+"""What ``sage topology`` does: checks without running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sage.errors import InvalidTopology, SageError
+from sage.graph.topology import Topology
+from sage.graph.yaml import missing_secrets
+from sage.plan.plan import Plan
+from sage.plan.planner import compile_plan
+
+
+def check(topology: Topology, environ: Mapping[str, str], *, secrets: bool) -> Plan:
+    """Compile the plan of a topology that its reader has already validated.
+
+    Raises:
+        InvalidTopology: it can't be planned.
+        MissingVariable: with ``secrets``, one that a step needs is not set in ``environ``.
+    """
+    problems: list[SageError] = list(missing_secrets(topology, environ)) if secrets else []
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InvalidTopology(f"{len(problems)} secrets are not set", problems=tuple(problems))
+    return compile_plan(topology)
