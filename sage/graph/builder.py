@@ -16,12 +16,12 @@ from sage.graph.topology import Input, Origin, Step, StepKind, TopicSettings, To
 from sage.graph.validate import validated
 from sage.model.names import check_name
 from sage.spec.component import Source
-from sage.spec.config import normalise_config
+from sage.spec.config import normalise, normalise_config
 from sage.spec.names import snake_case
 from sage.spec.options import Guarantee, Options, StepOptions
 from sage.spec.reference import reference_of
 from sage.spec.registry import Registry
-from sage.spec.settings import check_options
+from sage.spec.settings import TopicSinkConfig, TopicSourceConfig, check_options
 from sage.spec.shape import is_component
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class StreamBuilder:
             kind="operator" if kind == "map" and is_component(target) else kind,
             target=target,
             reference=self._reference(target),
-            config=self._config(target, config, where),
+            config=self._config(kind, target, config, where),
             options=checked,
             inputs=tuple(inputs),
             branches=dict(branches or {}),
@@ -243,14 +243,16 @@ class StreamBuilder:
             return (self._registry or Registry.installed()).name_of(target)
         return reference_of(target)
 
-    def _config(self, target: Any, config: Any, where: str | None) -> dict[str, Any]:
-        if not is_component(target):
-            if isinstance(target, str):
-                return dict(config or {})
-            if config:
-                raise InvalidTopology("a function has no configuration; write an Operator with a Config", where=where)
+    def _config(self, kind: StepKind, target: Any, config: Any, where: str | None) -> dict[str, Any]:
+        if is_component(target):
+            found, problems = normalise_config(target, config, environ=self._environ)
+        elif target == "topic" and kind in {"source", "sink"}:
+            model = TopicSourceConfig if kind == "source" else TopicSinkConfig
+            found, problems = normalise(model, config, environ=self._environ)
+        elif config:
+            raise InvalidTopology("a function has no configuration; write an Operator with a Config", where=where)
+        else:
             return {}
-        found, problems = normalise_config(target, config, environ=self._environ)
         if problems:
             raise InvalidTopology.of([problem.error(_inside(where, "config", *problem.path)) for problem in problems])
         return found

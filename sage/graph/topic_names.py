@@ -29,7 +29,7 @@ def topic_problems(topology: Topology) -> list[SageError]:
         own.setdefault(folded(topic), (topic, "SAGE's own topic"))
     foreign: dict[str, str] = {}
     for step in topology.steps:
-        if step.is_topic:
+        if step.is_topic and "topic" in step.config:  # one without is told by the check of its configuration
             problems += _foreign_problems(step, own, foreign)
     return problems
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -79,6 +79,26 @@ class TopicsConfig(BaseModel):
     replication_factor: int = Field(default=1, ge=1, description="Copies of every topic.")
     retention: Duration | None = Field(
         default=None, description="Seconds, or a text such as 7d, for which edges stay readable; for ever if unset."
+    )
+
+
+class TopicSourceConfig(BaseModel):
+    """What ``source: topic`` reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str = Field(description="The topic; it must exist when the topology starts.")
+    format: Literal["json", "bytes", "str"] = Field(default="json", description="How its values are read.")
+
+
+class TopicSinkConfig(BaseModel):
+    """What ``sink: topic`` writes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str = Field(description="The topic; it is made when it is missing.")
+    format: Literal["json", "bytes", "str"] = Field(
+        default="json", description="How values are written; by what the step before gives, unless set."
     )
 
 
