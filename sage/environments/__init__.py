@@ -1,0 +1,1 @@
+"""Environments: a builder, a planner and a driver behind one face."""

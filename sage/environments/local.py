@@ -1,0 +1,245 @@
+"""A topology in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sage.errors import SageError
+from sage.graph.builder import StreamBuilder
+from sage.graph.topology import Topology
+from sage.plan.explain import explain
+from sage.plan.plan import Plan
+from sage.plan.planner import compile_plan
+from sage.spec.component import Source
+from sage.spec.config import make_component
+from sage.spec.options import Guarantee, Options
+
+if TYPE_CHECKING:
+    from sage.app import LocalRun
+    from sage.ports import KafkaClients
+    from sage.runtime.report import RunReport
+    from sage.wiring.folder_services import FolderServices
+
+STOP_TIMEOUT = 30.0
+"""Seconds that a drain may take."""
+
+
+class LocalEnvironment(StreamBuilder):
+    """Builds a topology and runs its actors in this process. A context manager.
+
+    Args:
+        name: the topology's name; topics and groups hang on it.
+        bootstrap_servers: the brokers; else ``SAGE_BOOTSTRAP_SERVERS``; else the embedded broker of
+            ``data_dir``, which is joined where ``sage up`` runs it and started where not.
+        data_dir: the folder of the background services.
+        guarantee: ``at_least_once``; ``exactly_once`` is not in this version.
+        defaults: options for steps that don't set them.
+        kafka: librdkafka properties for all clients of this environment.
+        resume: sources go on where the last run stopped instead of starting afresh.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        bootstrap_servers: str | None = None,
+        data_dir: str | Path = ".sage",
+        guarantee: Guarantee = "at_least_once",
+        defaults: Options | Mapping[str, Any] | None = None,
+        kafka: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> None:
+        super().__init__(name, guarantee=guarantee, defaults=defaults)
+        self._bootstrap_servers = bootstrap_servers
+        self._data_dir = Path(data_dir)
+        self._client_config = dict(kafka or {})
+        self._resume = resume
+        self._given: Topology | None = None
+        self._folder: FolderServices | None = None
+        self._clients: KafkaClients | None = None
+        self._run: LocalRun | None = None
+        self._running_hash = ""
+        self._interrupted = threading.Event()
+
+    @classmethod
+    def of(
+        cls,
+        topology: Topology,
+        *,
+        bootstrap_servers: str | None = None,
+        data_dir: str | Path = ".sage",
+        kafka: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """An environment for a topology that is there already, as the YAML reader gives it."""
+        made = cls(
+            topology.name,
+            bootstrap_servers=bootstrap_servers,
+            data_dir=data_dir,
+            guarantee=topology.guarantee,
+            kafka=kafka,
+            resume=resume,
+        )
+        made._given = topology
+        return made
+
+    # ---------------------------------------------------------------- description
+
+    def set_memory(self, config: Mapping[str, Any] | None = None) -> None:
+        """The memory that steps reach: ``None`` is the folder's own; else ``uri``, ``token``, ``embedding``."""
+        self.memory = dict(config or {})
+
+    def redirect(
+        self,
+        *,
+        bootstrap_servers: str | None = None,
+        data_dir: Path | None = None,
+        resume: bool | None = None,
+        kafka: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Other brokers, folder and start than the program wrote: what the command line's options say."""
+        self._bootstrap_servers = bootstrap_servers or self._bootstrap_servers
+        self._data_dir = data_dir if data_dir is not None else self._data_dir
+        self._resume = self._resume if resume is None else resume
+        self._client_config.update(kafka or {})
+
+    @property
+    def topology(self) -> Topology:
+        """The frozen graph. Raises InvalidTopology where it can't run as it is."""
+        return self._given if self._given is not None else self.build()
+
+    def plan(self) -> Plan:
+        """The compiled plan: stages, topics, partitions, groups."""
+        topology = self.topology
+        return compile_plan(topology, source_tasks=_source_tasks(topology))
+
+    def explain(self) -> str:
+        """Why each step was fused, cut, parallelised."""
+        return explain(self.plan())
+
+    # -------------------------------------------------------------------- running
+
+    @property
+    def clients(self) -> KafkaClients:
+        """Clients of the brokers that this environment uses; the embedded broker is started for them if need be."""
+        if self._clients is None:
+            from sage.wiring.brokers import find_brokers
+
+            folder = self._services
+            found = find_brokers(self._bootstrap_servers, self._data_dir, start=lambda: folder.need("broker"))
+            self._clients = found.clients({**self.topology.kafka, **self._client_config})
+        return self._clients
+
+    def submit(self) -> None:
+        """Validate, plan, make topics, start actors. The same plan again changes nothing. Sources wait.
+
+        Raises:
+            InvalidTopology: the topology can't run as it is.
+            SageError: a step can't be opened, or the brokers can't be reached.
+        """
+        plan = self.plan()
+        if self._run is not None:
+            if plan.hash == self._running_hash:
+                return
+            self.stop()
+        from sage import app
+
+        self._interrupted.clear()
+        self._run = app.start_run(plan, self.clients, self._services, fresh=not self._resume)
+        self._running_hash = plan.hash
+
+    def run_once(self, timeout: float | None = None) -> RunReport:
+        """Have the sources give all they have now; return when all of it, and all it caused, has reached sinks
+        or dead letters.
+
+        Args:
+            timeout: seconds; then the report says that it is not complete.
+
+        Raises:
+            SageError: a step stopped; what was not committed is kept for the next run.
+        """
+        self.submit()
+        assert self._run is not None
+        return self._run.runner.run_once(timeout)
+
+    def run_streaming(self, *, block: bool = True) -> None:
+        """Run until ``stop()``, SIGINT or SIGTERM. Raises what stops a step."""
+        self.submit()
+        assert self._run is not None
+        self._run.runner.order_sources(bounded=False)
+        if block:
+            self._wait_until_stopped()
+
+    def _wait_until_stopped(self) -> None:
+        restore = self._drain_on_sigterm()
+        try:
+            while not self._interrupted.is_set() and self._run is not None:
+                self._run.runner.wait_for_failure(0.1)
+        finally:
+            restore()
+        self.stop()
+
+    def _drain_on_sigterm(self) -> Any:
+        """A program that does not handle SIGTERM itself would die without draining."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            return lambda: None
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._interrupted.set()
+
+        before = signal.signal(signal.SIGTERM, asked)
+        return lambda: signal.signal(signal.SIGTERM, before)
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Finish what is in hand within ``timeout`` seconds, commit it, leave the groups. Twice is fine."""
+        self._interrupted.set()
+        run, self._run = self._run, None
+        if run is not None:
+            run.stop(timeout)
+
+    def close(self) -> None:
+        """Stop, and give back the background services. Twice is fine."""
+        try:
+            self.stop()
+        finally:
+            self._clients = None
+            if self._folder is not None:
+                self._folder.leave()
+                self._folder = None
+
+    @property
+    def _services(self) -> FolderServices:
+        if self._folder is None:
+            from sage.wiring.folder_services import FolderServices
+
+            self._folder = FolderServices(self._data_dir)
+        return self._folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _source_tasks(topology: Topology) -> dict[str, tuple[str, ...]]:
+    """What each source can be split into, as its component says."""
+    tasks: dict[str, tuple[str, ...]] = {}
+    for step in topology.steps:
+        if step.kind != "source" or step.is_topic:
+            continue
+        source = make_component(step.target, step.config, environ=os.environ, where=step.where, places=step.places)
+        if not isinstance(source, Source):
+            raise SageError(f"{type(source).__name__} is no source", where=step.where)
+        tasks[step.name] = tuple(source.tasks())
+    return tasks

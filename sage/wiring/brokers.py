@@ -1,0 +1,102 @@
+"""Which brokers a command or program talks to, and why those."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sage.errors import InvalidTopology, NotFound, Unreachable
+from sage.ports import KafkaClients
+from sage.services.service_set import ServiceSet
+from sage.services.state import ServiceEntry
+
+BOOTSTRAP_VARIABLE = "SAGE_BOOTSTRAP_SERVERS"
+
+
+@dataclass(frozen=True)
+class Brokers:
+    """An address with where it was found.
+
+    Attributes:
+        address: ``host:port``, separated by commas.
+        origin: the option, variable or file that named it; empty for an option.
+        config: librdkafka's properties for all clients; may hold secrets.
+        capabilities: what the launcher of an embedded broker wrote of it.
+    """
+
+    address: str
+    origin: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    capabilities: Mapping[str, str] = field(default_factory=dict)
+
+    def clients(self, extra: Mapping[str, Any] | None = None) -> KafkaClients:
+        """Clients for these brokers; ``extra`` are a topology's own tuning properties."""
+        from sage.kafka.clients import ConfluentClients
+
+        protocol = self.capabilities.get("group_protocol")
+        return ConfluentClients(
+            self.address,
+            {**(extra or {}), **self.config},
+            group_protocol="classic" if protocol == "classic" else "consumer" if protocol == "consumer" else None,
+            is_embedded=self.capabilities.get("embedded") == "true",
+            origin=self.origin,
+        )
+
+
+def find_brokers(
+    flag: str | None,
+    data_dir: Path,
+    kafka_config: Path | None = None,
+    *,
+    start: Callable[[], ServiceEntry] | None = None,
+) -> Brokers:
+    """The brokers by flag, else ``SAGE_BOOTSTRAP_SERVERS``, else those of ``data_dir``.
+
+    Args:
+        start: starts the embedded broker where nothing else is named; ``None`` makes that an error.
+
+    Raises:
+        Unreachable: nothing is named, or the folder's own broker is dead.
+        NotFound: the file of properties does not exist.
+    """
+    config = read_properties(kafka_config) if kafka_config is not None else {}
+    if flag:
+        return Brokers(flag, "", config)
+    variable = os.environ.get(BOOTSTRAP_VARIABLE)
+    if variable:
+        return Brokers(variable, BOOTSTRAP_VARIABLE, config)
+    if config.get("bootstrap.servers"):
+        return Brokers(str(config.pop("bootstrap.servers")), str(kafka_config), config)
+    entry = start() if start is not None else ServiceSet(data_dir).find("broker")
+    if entry is None:
+        raise Unreachable(
+            f"no broker is named and none runs for {data_dir}. Start one with `sage up`, "
+            f"or give --bootstrap-servers, or set {BOOTSTRAP_VARIABLE}."
+        )
+    return Brokers(entry.address, f"{data_dir}/up.json", config, entry.capabilities)
+
+
+def read_properties(path: Path) -> dict[str, Any]:
+    """A file of ``name=value`` lines, as Kafka's own tools take it; ``#`` begins a comment line.
+
+    Raises:
+        NotFound: no such file.
+        InvalidTopology: a line is neither.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise NotFound(f"no file {path}; --kafka-config wants librdkafka properties, one name=value a line") from error
+    found: dict[str, Any] = {}
+    for number, text in enumerate(lines, 1):
+        line = text.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not name.strip():
+            raise InvalidTopology("not a property; write name=value", where=f"{path}:{number}")
+        found[name.strip()] = value.strip()
+    return found

