@@ -43,7 +43,7 @@ class Component:
     local: ClassVar[bool] = False
     default_timeout: ClassVar[float | None] = None
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: BaseModel | None = None) -> None:
         self.config: Any = self.Config() if config is None else config
 
     async def open(self, ctx: OpenContext) -> None:
@@ -92,5 +92,3 @@ class Sink(Component, Generic[I_contra]):
     def write(self, records: Sequence[Record[Any]]) -> Awaitable[None]:
         """Take these records for good; they count as done when this returns."""
         raise NotImplementedError(f"{type(self).__name__} has no write()")
-
-
