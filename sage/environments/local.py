@@ -22,6 +22,7 @@ from sage.spec.options import Guarantee, Options
 
 if TYPE_CHECKING:
     from sage.app import LocalRun
+    from sage.memory.manager import MemoryManager
     from sage.ports import KafkaClients
     from sage.runtime.report import RunReport
     from sage.wiring.folder_services import FolderServices
@@ -214,6 +215,13 @@ class LocalEnvironment(StreamBuilder):
             if self._folder is not None:
                 self._folder.leave()
                 self._folder = None
+
+    @property
+    def memory_manager(self) -> MemoryManager:
+        """The memory that steps reach. Raises SageError before ``submit``."""
+        if self._run is None:
+            raise SageError("submit() first: the memory is connected when the topology runs", where=self.name)
+        return self._run.services.memory
 
     @property
     def _services(self) -> FolderServices:
