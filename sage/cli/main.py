@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from sage.cli.flags import Flags, UsageError, parse_flags
 from sage.cli.help import group_help, root_help
@@ -88,7 +89,8 @@ def _report(error: BaseException, terminal: Terminal) -> int:
         return error.code if isinstance(error.code, int) else EXIT_FAILED
     if isinstance(error, BrokenPipeError):
         # The reader of our output went away (`sage topics tail x | head -1`): that is how it says "enough".
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Python flushes the stream once more at its end, which must not fail again.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stays open until the process ends
         return 0
     if isinstance(error, KeyboardInterrupt):
         terminal.error("interrupted")

@@ -21,7 +21,7 @@ def partitions_of(admin: Admin, topic: str, *, advice: str = "see `sage topics l
     """
     info = admin.describe([topic]).get(topic)
     if info is None:
-        raise NotFound(f"topic {topic} does not exist; {advice}")
+        raise NotFound(f"does not exist; {advice}", where=f"topic {topic}")
     return [TopicPartition(topic, number) for number in range(info.partitions)]
 
 

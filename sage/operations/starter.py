@@ -90,7 +90,9 @@ def _keep_services_out_of_git(folder: Path) -> None:
 
 
 def _templates() -> Traversable:
-    return resources.files(PACKAGE).joinpath(_FOLDER)
+    package = resources.files(PACKAGE)
+    inside = package.joinpath(_FOLDER)
+    return inside if inside.is_dir() else package
 
 
 def _template(name: str) -> Traversable:

@@ -112,7 +112,9 @@ def tail(
         if partition is not None:
             partitions = [one for one in partitions if one.partition == partition]
             if not partitions:
-                raise NotFound(f"topic {topic} has no partition {partition}; see `sage topics describe {topic}`")
+                raise NotFound(
+                    f"has no partition {partition}; see `sage topics describe {topic}`", where=f"topic {topic}"
+                )
         starts, ends = last_offsets(admin, partitions, count), admin.end_offsets(partitions)
     finally:
         admin.close()

@@ -22,7 +22,7 @@ def version() -> None:
     shown.details({"sage": __version__, "python": platform.python_version(), **versions()})
 
 
-def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="The shell it is for.")]) -> None:
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="The shell it is for.")], /) -> None:
     """Print a completion script. For bash: ``sage completion bash > ~/.bash_completion.d/sage``."""
     from sage.cli.dispatch import completion_script
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sage.cli.options import DEFAULT_DATA_DIR, DataDir
-from sage.cli.terminal import Column, terminal
+from sage.cli.terminal import Column, Terminal, terminal
 from sage.cli.text import milliseconds
 from sage.services.service_set import ServiceSet, ServiceStatus
 from sage.services.state import ServiceEntry, UpState
@@ -56,7 +56,7 @@ def up(
     began = time.monotonic()
     state = ServiceSet(data_dir).up(
         wanted,
-        factories=app.service_factories(chosen),
+        factories=app.service_factories(chosen, lambda done, total: _download(shown, chosen, done, total)),
         ports={name: port for name, port in asked.items() if port is not None},
         progress=shown.progress,
         timeout=timeout,
@@ -96,6 +96,10 @@ def status(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> int:
     for one in broken:
         shown.error(_complaint(one, data_dir))
     return 4 if broken else 0
+
+
+def _download(shown: Terminal, model: str | None, done: int, total: int) -> None:
+    shown.bar(f"{model} (MB)", done // 10**6, total // 10**6)
 
 
 def _wanted(only: list[str] | None, *, with_model: bool) -> list[str]:
