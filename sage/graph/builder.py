@@ -21,7 +21,7 @@ from sage.spec.names import snake_case
 from sage.spec.options import Guarantee, Options, StepOptions
 from sage.spec.reference import reference_of
 from sage.spec.registry import Registry
-from sage.spec.settings import TopicSinkConfig, TopicSourceConfig, check_options
+from sage.spec.settings import MemoryConfig, TopicSinkConfig, TopicSourceConfig, check_options
 from sage.spec.shape import is_component
 
 if TYPE_CHECKING:
@@ -146,7 +146,13 @@ class StreamBuilder:
         return self._stream(self.add("source", "topic", config=config, options=options, base="from_topic"))
 
     def from_collection(self, values: Iterable[T], **options: Unpack[StepOptions]) -> DataStream[T]:
-        """A stream of the values of this program's own list (or any iterable, which is read at once)."""
+        """A stream of the values of this program's own list (or any iterable, which is read at once).
+
+        Raises:
+            InvalidTopology: it is no iterable, or one text; the options are not valid.
+        """
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InvalidTopology(f"from_collection takes a list of values; found {values!r}", where=_here())
         return self._stream(self.add("source", collection_of(values), options=options, base="collection"))
 
     def _stream(self, name: str) -> DataStream[Any]:
@@ -208,6 +214,9 @@ class StreamBuilder:
         Raises:
             InvalidTopology: it can't run as it is; every problem is in ``problems``.
         """
+        memory, problems = normalise(MemoryConfig, self.memory, environ=self._environ)
+        if problems:
+            raise InvalidTopology.of([problem.error(_inside("memory", *problem.path)) for problem in problems])
         return validated(
             Topology(
                 name=self.name,
@@ -215,7 +224,7 @@ class StreamBuilder:
                 guarantee=self.guarantee,
                 defaults=self.defaults,
                 topics=self.topics,
-                memory=dict(self.memory),
+                memory=memory,
                 kafka=dict(self.kafka),
             )
         )

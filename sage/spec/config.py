@@ -8,7 +8,7 @@ keep the reference until a component is made on the worker that runs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,15 +102,13 @@ def make_component(
         MissingVariable: a secret's variable is not set here.
         InvalidTopology: the configuration is not valid.
     """
-    variables = os.environ if environ is None else environ
-    values = dict(config)
-    for field in fields_of(target.Config).values():
-        if field.name in values:
-            try:
-                values[field.name] = _revealed(field, values[field.name], variables)
-            except UnsetVariable as unset:
-                place = (places or {}).get(f"config.{field.name}")
-                raise MissingVariable(unset_message(unset.name, field, worker), where=str(place or where)) from unset
+    known = places or {}
+
+    def place(path: Path) -> str | None:
+        found = known.get(".".join(["config", *map(str, path)]))
+        return str(found) if found is not None else where
+
+    values = reveal(target.Config, config, environ=environ, place=place, worker=worker)
     try:
         made = target.Config.model_validate(values, by_alias=True, by_name=True)
     except ValidationError as error:
@@ -118,6 +116,37 @@ def make_component(
         option = ".".join(map(str, first.path))
         raise InvalidTopology(f"config.{option}: {first.message}", where=where) from error
     return target(made)
+
+
+def reveal(
+    model: type[BaseModel],
+    config: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+    place: Callable[[Path], str | None] = lambda path: None,
+    worker: str | None = None,
+) -> dict[str, Any]:
+    """A normalised configuration with the references in its secret fields resolved; for the one who uses it.
+
+    Args:
+        model, config: the model and what ``normalise`` gave for it.
+        environ: where variables are looked up; this process's environment unless given.
+        place: where a field was written, for messages.
+        worker: the worker's name, where that isn't the user's own process.
+
+    Raises:
+        MissingVariable: a secret's variable is not set here.
+    """
+    variables = os.environ if environ is None else environ
+    found: dict[str, Any] = dict(config)
+    for path, field, text in secrets_of(model, config):
+        try:
+            found = _replaced_at(found, path, resolve(text, variables))
+        except UnsetVariable as unset:
+            raise MissingVariable(unset_message(unset.name, field, worker), where=place(path)) from unset
+        except ValueError:  # a secret written out that only looks like a variable
+            continue
+    return found
 
 
 def unset_message(variable: str, field: ModelField | None = None, worker: str | None = None) -> str:
@@ -231,17 +260,9 @@ def _problem(model: type[BaseModel], given: Any, details: ErrorDetails) -> Confi
     return ConfigProblem(tuple(path), f"{message}; found {value!r}")
 
 
-def _revealed(field: ModelField, value: Any, environ: Mapping[str, str]) -> Any:
-    """A field's value with the references in its secrets, at any depth, replaced."""
-    if field.secret:
-        return _each_text(value, lambda text: resolve(text, environ))
-    inner = {key: (model, part) for key, model, part in nested(field, value)}
-    for key, (model, part) in inner.items():
-        revealed = {
-            n: _revealed(fields_of(model)[n], v, environ) if n in fields_of(model) else v for n, v in part.items()
-        }
-        value = revealed if key == () else _replaced(value, key[0], revealed)
-    return value
+def _replaced_at(value: Any, path: Path, inner: Any) -> Any:
+    """A copy of ``value`` with ``inner`` where ``path`` leads."""
+    return _replaced(value, path[0], _replaced_at(value[path[0]], path[1:], inner)) if path else inner
 
 
 def _replaced(value: Any, key: Any, inner: Any) -> Any:
@@ -277,16 +298,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value
-
-
-def _each_text(value: Any, change: Any) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _each_text(inner, change) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each_text(inner, change) for inner in value]
     return value
 
 

@@ -173,4 +173,6 @@ class Context:
 
 
 def _not_yet(what: str) -> NoReturn:
-    raise NotInThisVersion(f"{what} is not in this version; call the function directly, and expect it to be repeated after a crash")
+    raise NotInThisVersion(
+        f"{what} is not in this version; call the function directly, and expect it to be repeated after a crash"
+    )

@@ -68,11 +68,15 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     partitions: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("partitions", "parallelism"),
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("partitions", "parallelism"),
         description="Partitions of the step's output topic: how many workers can share the next step.",
     )
     concurrency: int | None = Field(default=None, ge=1, description="Calls in flight per worker.")
-    ordering: Ordering | None = Field(default=None, description="What stays in order: records of a key, of a partition, or nothing.")
+    ordering: Ordering | None = Field(
+        default=None, description="What stays in order: records of a key, of a partition, or nothing."
+    )
     timeout: Duration | None = Field(default=None, description="Seconds one call may take.")
     retry: RetryPolicy | None = Field(default=None, description="How transient failures are tried again.")
     on_error: OnError | None = Field(default=None, description="What happens to a record that failed for good.")

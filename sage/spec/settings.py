@@ -111,6 +111,10 @@ class EmbeddingConfig(BaseModel):
     base_url: str | None = Field(default=None, description="Address of an OpenAI-compatible service.")
     api_key: str | None = Field(default=None, description="Key of that service.", json_schema_extra={"secret": True})
     dim: int | None = Field(default=None, ge=1, description="Length of the vectors.")
+    query_prefix: str | None = Field(default=None, description="Text that the model wants before a query.")
+    passage_prefix: str | None = Field(default=None, description="Text that the model wants before a passage.")
+    timeout: Duration | None = Field(default=None, description="Seconds one call of the service may take.")
+    threads: int | None = Field(default=None, ge=1, description="Threads of a model in this process.")
 
 
 class MemoryConfig(BaseModel):
