@@ -118,6 +118,8 @@ class _RecordUndefined(StrictUndefined):
         name: str | None = None,
         exc: type[Exception] = UndefinedError,
     ) -> None:
+        if isinstance(obj, _RecordUndefined):  # an element of something that isn't there: that is what is missing
+            obj, name = obj._undefined_obj, obj._undefined_name
         # Jinja raises exc(message); for a top-level name both become those of a dictionary.
         if obj is absent and name is not None:
             hint, exc = name, KeyError
