@@ -216,7 +216,7 @@ class StreamBuilder:
         """
         memory, problems = normalise(MemoryConfig, self.memory, environ=self._environ)
         if problems:
-            raise InvalidTopology.of([problem.error(_inside("memory", *problem.path)) for problem in problems])
+            raise InvalidTopology.of([problem.error(_inside(None, "memory", *problem.path)) for problem in problems])
         return validated(
             Topology(
                 name=self.name,

@@ -140,11 +140,6 @@ def _option_problems(step: Step) -> Iterator[SageError]:
             "batch is for operators with process_batch; use map_batches for a function of a list",
             where=step.where_of("batch"),
         )
-    if step.kind == "route" and step.default_branch in step.branches:
-        yield InvalidTopology(
-            f"default {step.default_branch!r} is also a predicate's branch; use another name",
-            where=step.where_of("default"),
-        )
 
 
 def _cycle_problems(steps: tuple[Step, ...]) -> Iterator[SageError]:

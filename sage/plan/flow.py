@@ -72,7 +72,7 @@ class Flow:
         """A step's branches: all of a route; of others those that somebody reads."""
         if step.kind == "route":
             default = () if step.default_branch is None else (step.default_branch,)
-            return (*step.branches, *default)
+            return tuple(dict.fromkeys((*step.branches, *default)))
         return tuple(dict.fromkeys(branch for _, branch in self.consumers(step.name) if branch is not None))
 
     def is_topic(self, name: str) -> bool:
