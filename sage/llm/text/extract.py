@@ -60,7 +60,7 @@ def best_sentences(
     candidates = [
         (rank, document, sentence, _title(document))
         for rank, document in enumerate(documents)
-        for sentence in dict.fromkeys(sentences(document["text"]))
+        for sentence in passage_sentences(document)
     ]
     if not candidates:
         return []
@@ -83,10 +83,19 @@ def best_sentences(
     return unique[:count]
 
 
+def passage_sentences(document: Document) -> list[str]:
+    """The sentences of a passage, each once, without the headings that it was given on top."""
+    heading = _heading(document)
+    return [sentence for sentence in dict.fromkeys(sentences(document["text"])) if sentence != heading]
+
+
+def _heading(document: Document) -> str:
+    return str((document.get("metadata") or {}).get("heading", ""))
+
+
 def _title(document: Document) -> str:
     headings = [line.lstrip("# ") for line in document["text"].splitlines() if line.startswith("#")]
-    metadata = document.get("metadata") or {}
-    return " ".join([*headings, str(metadata.get("title", "")), str(metadata.get("heading", ""))])
+    return " ".join([*headings, _heading(document)])
 
 
 def _weights(texts: Sequence[str]) -> dict[str, float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sage.llm.text.extract import best_sentences
-from sage.llm.text.sentences import sentences
+from sage.llm.text.extract import best_sentences, passage_sentences
 from sage.llm.text.words import digits, key_terms, numbers
 from sage.model.documents import Citation, Document
 
@@ -46,7 +45,7 @@ def citations(query: str, answer: str, documents: Sequence[Document], *, limit: 
     }
     found: list[tuple[float, int, Citation]] = []
     for document in documents:
-        for sentence in sentences(document["text"]):
+        for sentence in passage_sentences(document):
             share = coverage(answer, sentence)
             if share >= QUOTE_COVERAGE and digits(answer) <= numbers(sentence) | numbers(query):
                 citation = Citation(document_id=document.get("id", ""), quote=sentence)

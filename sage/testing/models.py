@@ -1,0 +1,105 @@
+"""A chat model that follows a script, for tests without a service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sage.model.documents import Usage
+from sage.ports import ChatRequest, ChatResponse
+
+Reply: TypeAlias = "str | ChatResponse | BaseException"
+"""What a call gets: a text, a whole response, or an error that is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A reply that takes ``seconds`` of the model's ``sleep``."""
+
+    seconds: float
+    reply: Reply
+
+
+class ScriptEnded(AssertionError):
+    """A call came after the last reply of the script."""
+
+
+class ScriptedChatModel:
+    """The ``ChatModel`` port, answered from a script: one entry per call, in the order of the calls.
+
+    ::
+
+        model = ScriptedChatModel(["20 days.", RateLimited("wait"), Delayed(2.0, "late")])
+
+    A function of the request stands for a script without an end.
+
+    Args:
+        script: the replies, or a function that makes one for each request.
+        sleep: what ``Delayed`` waits with; a driver with virtual time passes its own.
+
+    Attributes:
+        requests: every request, in order, failed ones included.
+        closed: how often ``close`` was called.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Reply | Delayed] | Callable[[ChatRequest], Reply | Delayed],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._script = script
+        self._sleep = sleep
+        self.requests: list[ChatRequest] = []
+        self.closed = 0
+
+    async def complete(
+        self, request: ChatRequest, *, on_delta: Callable[[str], Awaitable[None]] | None = None
+    ) -> ChatResponse:
+        """The script's next reply; its text goes to ``on_delta`` word by word first.
+
+        Raises:
+            ScriptEnded: the script has no reply left.
+            BaseException: the one that the script holds.
+        """
+        reply = self._next(request)
+        if isinstance(reply, Delayed):
+            await self._sleep(reply.seconds)
+            reply = reply.reply
+        if isinstance(reply, BaseException):
+            raise reply
+        response = reply if isinstance(reply, ChatResponse) else _response(request, reply)
+        if on_delta is not None:
+            for position, word in enumerate(response.text.split(" ")):
+                await on_delta(word if position == 0 else f" {word}")
+        return response
+
+    async def close(self) -> None:
+        """Counted in ``closed``; the script goes on where it was."""
+        self.closed += 1
+
+    @property
+    def prompts(self) -> list[str]:
+        """The last message of every request: what the model was asked."""
+        return [request.messages[-1]["content"] for request in self.requests]
+
+    def _next(self, request: ChatRequest) -> Reply | Delayed:
+        place = len(self.requests)
+        self.requests.append(request)
+        if not isinstance(self._script, Sequence):
+            return self._script(request)
+        if place >= len(self._script):
+            raise ScriptEnded(
+                f"the script has {len(self._script)} replies, and call {place + 1} asked: "
+                f"{request.messages[-1]['content'][:80]!r}"
+            )
+        return self._script[place]
+
+
+def _response(request: ChatRequest, text: str) -> ChatResponse:
+    """A response whose usage counts words, so that tests of budgets have something to count."""
+    read = sum(len(message["content"].split()) for message in request.messages)
+    usage = Usage(input_tokens=read, output_tokens=len(text.split()))
+    return ChatResponse(text=text, model=request.model, usage=usage)
