@@ -1,0 +1,51 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[3]
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+    return loaded
+
+
+SERVICES = sorted(compose()["services"])
+
+
+def test_has_the_servers_of_a_cluster() -> None:
+    assert SERVICES == ["jaeger", "kafka", "milvus"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_pinned_checked_and_only_on_this_machine(name: str) -> None:
+    service = compose()["services"][name]
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert service["healthcheck"]["test"]
+    assert service["restart"] == "unless-stopped"
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_data_is_kept_in_declared_volumes() -> None:
+    used = {each.split(":")[0] for service in compose()["services"].values() for each in service.get("volumes", ())}
+    assert used == set(compose()["volumes"]) == {"kafka", "milvus"}
+
+
+def test_kafka_runs_without_zookeeper_and_without_topics_by_accident() -> None:
+    environment = compose()["services"]["kafka"]["environment"]
+    assert environment["KAFKA_PROCESS_ROLES"] == "broker,controller"
+    assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert len(environment["CLUSTER_ID"]) == 22
+    listeners = {each.split("://")[0] for each in environment["KAFKA_LISTENERS"].split(",")}
+    mapped = {each.split(":")[0] for each in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")}
+    assert listeners == mapped
+
+
+def test_its_kafka_is_the_version_that_the_tests_use() -> None:
+    pom = (ROOT / "infra" / "kafka" / "pom.xml").read_text()
+    version = re.search(r"<kafka.version>([\d.]+)</kafka.version>", pom)
+    assert version is not None
+    assert compose()["services"]["kafka"]["image"] == f"apache/kafka:{version[1]}"
