@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,8 @@ _WRITERS = {
 }
 """Which kind of step writes a field of the question-answering record: what to look for when one is missing."""
 
+
+_CODE = re.compile(r"\s*\[SAGE\d+\]")
 
 _WORTH_SAYING = 0.001
 """Seconds: quicker steps are left out of the line."""
@@ -101,7 +104,8 @@ def explain_deaths(report: RunNumbers, letters: Sequence[Letter]) -> RecordFailu
 def _reason(letter: Letter) -> str:
     """``KeyError 'documents' (the record has: id, query). Is a retriever upstream?``."""
     if letter.error != "KeyError":
-        return f"{letter.reason.rstrip('.')}."
+        # The message may be one of ours, with a code of its own: the line has one code, at its end.
+        return f"{_CODE.sub('', letter.reason).rstrip('.')}."
     fields = _fields(letter.record["value"])
     found = f" (the record has: {', '.join(fields)})" if fields else ""
     writer = _WRITERS.get(letter.message.strip("'\""))

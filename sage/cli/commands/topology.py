@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sage.cli.options import DEFAULT_DATA_DIR
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
@@ -126,9 +127,11 @@ def _topology(target: str) -> Topology:
 
 
 def _plan(target: str) -> Plan:
-    from sage.operations.topologies import check
+    """The plan as a run would make it: sources say how they can be split."""
+    from sage import app
 
-    return check(_topology(target), os.environ, secrets=False)
+    found = app.load_target(target, environ=os.environ)
+    return app.environment_for(found, bootstrap_servers=None, data_dir=DEFAULT_DATA_DIR).plan()
 
 
 def _joined(values: Any) -> str:
