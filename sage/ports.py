@@ -407,7 +407,10 @@ class Tracer(Protocol):
         ...
 
     def start_root(self) -> list[tuple[str, bytes]]:
-        """W3C headers of a new trace for a record that a source yields (made even when nothing exports)."""
+        """W3C headers of a new trace for a record that a source yields (made even when nothing exports).
+
+        Where the trace is sampled its root span, ``create``, is made and ended here.
+        """
         ...
 
     def process(self, topic: str, message: RawMessage, *, group: str, step: str) -> Span:
@@ -422,4 +425,18 @@ class Tracer(Protocol):
         """``send TOPIC``, PRODUCER; with the W3C headers that the produced record carries."""
         ...
 
-    def flush(self, timeout: float) -> None: ...
+    def poll(self, topic: str, messages: Sequence[RawMessage], *, group: str, started: int) -> None:
+        """``poll TOPIC``, CLIENT, from ``started`` (nanoseconds since the epoch), linked to its sampled records."""
+        ...
+
+    def commit(self, topic: str, parent: Span | None, *, group: str) -> Span:
+        """``commit TOPIC``, CLIENT, child of the work on a record that it commits; to be ended."""
+        ...
+
+    def flush(self, timeout: float) -> None:
+        """Wait for spans to be exported, at most ``timeout`` seconds."""
+        ...
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Export what there is within ``timeout`` seconds and release the exporter; idempotent."""
+        ...

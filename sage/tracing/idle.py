@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sage.model.record import Headers
 from sage.ports import RawMessage, Span
 from sage.tracing.names import TRACEPARENT
@@ -62,7 +64,7 @@ class IdleTracer:
         del topic
         return NO_SPAN, self.start_root() if parent is None else []
 
-    def poll(self, topic: str, messages: list[RawMessage], *, group: str, started: int) -> None:
+    def poll(self, topic: str, messages: Sequence[RawMessage], *, group: str, started: int) -> None:
         """Nothing."""
 
     def commit(self, topic: str, parent: Span | None, *, group: str) -> Span:

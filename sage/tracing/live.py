@@ -69,8 +69,22 @@ class LiveTracer:
         return self._sampling.wanted(traceparent)
 
     def start_root(self) -> list[tuple[str, bytes]]:
-        """A new context without a span; ``send`` without a parent makes one with a span."""
-        return [(names.TRACEPARENT, new_traceparent(sampled=self._sampling.root()))]
+        """A new context; where it is sampled, with ``create``, PRODUCER, as the root span that later ones hang on."""
+        if not self._sampling.root():
+            return [(names.TRACEPARENT, new_traceparent(sampled=False))]
+        try:
+            attributes = {
+                names.MESSAGING_SYSTEM: names.KAFKA,
+                names.OPERATION_NAME: names.CREATE,
+                names.OPERATION_TYPE: names.CREATE,
+            }
+            root = self._root(Context())
+            span = self._tracer.start_span(names.CREATE, root, SpanKind.PRODUCER, attributes)
+            span.end()
+            return _injected(set_span_in_context(span, root))
+        except Exception as error:
+            report(error)
+            return [(names.TRACEPARENT, new_traceparent(sampled=False))]
 
     def process(self, topic: str, message: RawMessage, *, group: str, step: str) -> Span:
         """``process TOPIC``, CONSUMER, child of the span in the message's headers, or the root of a new trace."""

@@ -19,6 +19,8 @@ BAGGAGE: Final = "baggage"
 # messaging
 MESSAGING_SYSTEM: Final = "messaging.system.name"
 KAFKA: Final = "kafka"
+CREATE: Final = "create"
+"""The operation that gives a new record its context, and the span's name: nobody knows the topic yet."""
 OPERATION_NAME: Final = "messaging.operation.name"
 OPERATION_TYPE: Final = "messaging.operation.type"
 DESTINATION: Final = "messaging.destination.name"

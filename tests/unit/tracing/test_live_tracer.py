@@ -9,7 +9,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, get_current_span
 
 from sage.tracing import NO_SPAN, build_tracer, names
-from sage.tracing.live import LiveTracer
 from sage.tracing.propagation import is_sampled, new_traceparent, traceparent_of
 from tests.unit.tracing.spans import Message, Recorded, is_child
 
@@ -45,6 +44,17 @@ def test_one_trace_goes_through_all_stages() -> None:
     assert [span.kind for span in recorded.spans[:4]] == [
         SpanKind.PRODUCER, SpanKind.INTERNAL, SpanKind.PRODUCER, SpanKind.CONSUMER,
     ]  # fmt: skip
+
+
+def test_a_new_record_of_a_source_has_a_root_span_where_it_is_sampled() -> None:
+    recorded = Recorded(OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG="0.1")
+    contexts = [dict(recorded.tracer.start_root())["traceparent"] for _ in range(2000)]
+    sampled = [each for each in contexts if is_sampled(each)]
+    assert 140 < len(sampled) < 270
+    assert [f"{span.context.trace_id:032x}-{span.context.span_id:016x}".encode() for span in recorded.spans] == [
+        each[3:52] for each in sampled
+    ]
+    assert {(span.name, span.kind, span.parent) for span in recorded.spans} == {("create", SpanKind.PRODUCER, None)}
 
 
 def test_spans_have_the_names_of_the_conventions() -> None:
@@ -149,7 +159,6 @@ def test_a_poll_links_to_its_sampled_records() -> None:
     recorded = Recorded()
     contexts = [new_traceparent(sampled=sampled) for sampled in (True, False, True)]
     tracer = recorded.tracer
-    assert isinstance(tracer, LiveTracer)
     started = time.time_ns() - 1_000_000
     tracer.poll("t", [Message([("traceparent", each)]) for each in contexts], group="g", started=started)
     tracer.poll("t", [Message([("traceparent", contexts[1])])], group="g", started=started)
@@ -165,7 +174,6 @@ def test_a_poll_links_to_its_sampled_records() -> None:
 def test_a_commit_is_a_child_of_the_work_that_it_commits() -> None:
     recorded = Recorded()
     tracer = recorded.tracer
-    assert isinstance(tracer, LiveTracer)
     work = tracer.process("t", Message(), group="g", step="s")
     work.end()
     tracer.commit("t", work, group="g").end()
