@@ -54,7 +54,7 @@ class DocumentParser(Operator[str | Mapping[str, Any], dict[str, Any]]):
         ending = PurePath(path).suffix.lower()
         if ending not in SUPPORTED:
             raise RecordFailure(
-                f"{path}: files ending in {ending or 'nothing'} can't be read; found none of {', '.join(SUPPORTED)}"
+                f"{path}: files ending in {ending or 'nothing'} can't be read; these can: {', '.join(SUPPORTED)}"
             )
         if ending == ".pdf":
             return {**record, "path": path, "text": self._read(path, _pdf_text), "format": "text"}
