@@ -14,7 +14,7 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
-from sage.errors import TransientFailure
+from sage.errors import NotFound, TransientFailure
 from sage.kafka.config import is_cooperative, masked
 from sage.kafka.errors import commit_failure, kafka_error, poll_failure, sage_error, text
 from sage.kafka.logs import client_logger
@@ -23,6 +23,9 @@ from sage.ports import CommitRefused, RawMessage, RebalanceListener
 
 _log: Final = logging.getLogger("sage.kafka.consumer")
 _error_of: Final = Message.error
+_IDLE_CHECK: Final = 5.0
+"""Seconds between looks at the topics of a consumer that has no partition."""
+
 _SEEK_PATIENCE: Final = 5.0
 """Seconds to wait for a partition to start fetching before a seek gives up."""
 
@@ -49,6 +52,8 @@ class ConfluentConsumer:
         self._starting_paused: set[TopicPartition] = set()
         self._gone: set[TopicPartition] = set()
         self._closed = False
+        self._topics: tuple[str, ...] = ()
+        self._looked = 0.0
         self._consumer = confluent_kafka.Consumer(
             {**config, "error_cb": self._on_error}, logger=client_logger("consumer")
         )
@@ -60,6 +65,7 @@ class ConfluentConsumer:
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """Join the group; the listener is called inside ``poll`` and ``close``."""
+        self._topics = tuple(topics)
         self._consumer.subscribe(
             list(topics),
             on_assign=lambda _, partitions: self._guard(self._on_assigned, partitions, listener),
@@ -153,6 +159,8 @@ class ConfluentConsumer:
             return kept
         first = self._consumer.poll(timeout)
         if first is None:
+            if not self._assigned:
+                self._look_for_topics()
             self._raise_failure()
             return []
         batch: list[Message] = [first]
@@ -202,8 +210,10 @@ class ConfluentConsumer:
         failure = poll_failure(error, address=self._address)
         if failure is None:
             _log.info("polling on after %s", text(error))
-        elif error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} and self._brokers_are_away():
-            _log.info("polling on, the brokers are away: %s", text(error))
+        elif isinstance(failure, NotFound):
+            # A broker that has just come up may not know its topics yet; ask before a stage is stopped for it.
+            self._looked = 0.0
+            self._look_for_topics()
         elif self._failure is None:
             self._failure = failure
 
@@ -213,13 +223,20 @@ class ConfluentConsumer:
         if failure is not None and self._failure is None and not self._closed:
             self._failure = failure
 
-    def _brokers_are_away(self) -> bool:
-        # A broker that has just come up may not know its topics yet; ask before a stage is stopped for it.
-        try:
-            self._consumer.list_topics(timeout=5.0)
-        except KafkaException:
-            return True
-        return False
+    def _look_for_topics(self) -> None:
+        """Notice a topic that does not exist: a KIP-848 group waits for it without a word."""
+        now = time.monotonic()
+        if now - self._looked < _IDLE_CHECK:
+            return
+        self._looked = now
+        for topic in self._topics:
+            try:
+                found = self._consumer.list_topics(topic, timeout=2.0).topics[topic].error
+            except KafkaException as exception:
+                _log.info("the brokers are away: %s", text(kafka_error(exception)))
+                return
+            if found is not None and found.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self._failure is None:
+                self._failure = NotFound(f"consume: topic {topic} does not exist on {self._address}")
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

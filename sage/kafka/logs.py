@@ -10,6 +10,7 @@ _ROUTINE: Final = (
     "FAIL",
     "Disconnected",
     "CONFWARN",
+    "GETPID",
 )
 """Facilities that librdkafka logs at error level for what it mends by itself."""
 

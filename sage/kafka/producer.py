@@ -94,15 +94,16 @@ class ConfluentProducer:
         """Serve delivery reports.
 
         Raises:
+            ProducerFatal: this producer is of no more use.
             Unauthorized: the broker refused our credentials.
         """
-        served = int(self._producer.poll(timeout))
+        served = self._served(self._producer.poll, timeout)
         self._raise_refused()
         return served
 
     def flush(self, timeout: float) -> int:
         """Wait for queued records; 0 says that each was answered, not that each was taken: see ``take_failures``."""
-        left = int(self._producer.flush(timeout))
+        left = self._served(self._producer.flush, timeout)
         if left:
             self._raise_refused()
         return left
@@ -144,11 +145,20 @@ class ConfluentProducer:
         if self._closed:
             return
         self._closed = True
-        left = int(self._producer.flush(timeout))
-        if left:
-            _log.warning("closing with %d records not delivered to %s", left, self._address)
-            self._producer.purge()
-            self._producer.flush(1.0)
+        try:
+            left = self._served(self._producer.flush, timeout)
+            if left:
+                _log.warning("closing with %d records not delivered to %s", left, self._address)
+                self._producer.purge()
+                self._producer.flush(1.0)
+        except (ProducerFatal, SageError, KafkaException) as error:  # it is given up because of just that
+            _log.info("closed a failed producer: %s", error)
+
+    def _served(self, call: Callable[[float], int], timeout: float) -> int:
+        try:
+            return call(timeout)
+        except KafkaException as exception:  # a fenced or broken producer says so in whatever call comes next
+            raise transaction_failure(kafka_error(exception), "produce", address=self._address) from exception
 
     def _transactional(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -115,3 +116,35 @@ def start_apache(nodes: int) -> ApacheBroker:
     if reason := missing_tools():
         pytest.skip(f"NOT TESTED ON APACHE KAFKA: {reason}")
     return ApacheBroker(ApacheKafka(nodes, say=lambda text: print(text, file=sys.stderr, flush=True)).start_all())
+
+
+class KafkaContainerBroker:
+    """Kafka in a container, where a Docker engine answers."""
+
+    is_embedded = False
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    @classmethod
+    def start_or_skip(cls) -> KafkaContainerBroker:
+        """A running container; skips where ``docker info`` fails."""
+        if shutil.which("docker") is None:
+            pytest.skip("docker is not installed; Apache Kafka from Maven is tested instead")
+        if subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode != 0:
+            pytest.skip("no Docker engine answers; Apache Kafka from Maven is tested instead")
+        from testcontainers.kafka import KafkaContainer
+
+        container = KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
+        container.start()
+        return cls(container)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return str(self._container.get_bootstrap_server())
+
+    def clients(self, config: dict[str, Any] | None = None) -> ConfluentClients:
+        return ConfluentClients(self.bootstrap_servers, config)
+
+    def stop(self) -> None:
+        self._container.stop()
