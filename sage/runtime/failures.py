@@ -20,6 +20,7 @@ from sage.errors import (
     Unauthorized,
     Unreachable,
 )
+from sage.ports import CommitRefused, ProducerFatal
 
 
 class Verdict(enum.Enum):
@@ -32,6 +33,8 @@ class Verdict(enum.Enum):
 
 def classify(error: BaseException) -> Verdict:
     """Whether another try can help (RETRY), only this record is bad (DEAD), or every record will fail (STOP)."""
+    if isinstance(error, ProducerFatal | CommitRefused):
+        return Verdict.STOP  # our own client is broken or fenced; the record is innocent
     if isinstance(error, StageStopped | InvalidTopology | MissingVariable):
         return Verdict.STOP  # nothing about the record; no other record will fare better
     if isinstance(error, Unauthorized | NotFound | FolderInUse):

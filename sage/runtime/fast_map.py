@@ -78,8 +78,9 @@ class FastMap:
 
     def _identified(self, message: RawMessage, headers: list[tuple[str, bytes | None]] | None) -> list[Any]:
         kept = headers or []
-        if any(name == SAGE_ID for name, _ in kept):
-            return kept
+        for name, _ in kept:
+            if name == SAGE_ID:
+                return kept
         root = topic_root(self._topic_id, message.partition(), message.offset())
         return [*kept, (SAGE_ID, root.encode())]
 

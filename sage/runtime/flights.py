@@ -108,7 +108,7 @@ class Flights:
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
         deadline = self._setting.clock.monotonic() + timeout
-        while not condition() and self.failure is None and self._setting.clock.monotonic() < deadline:
+        while not condition() and self.failure is None and self._setting.clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
     async def settled(self) -> dict[TopicPartition, int]:

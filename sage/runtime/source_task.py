@@ -85,7 +85,7 @@ class SourceTask:
         finished = 0
         try:
             while True:
-                while self._orders.number == finished:
+                while self._orders.number == finished:  # noqa: ASYNC110 - orders come from another thread
                     await asyncio.sleep(0.02)
                 number, bounded = self._orders.number, self._orders.bounded
                 await self._read_with_retries(bounded=bounded)

@@ -41,6 +41,8 @@ class SyncTask:
         self._run = run
         self._work = RecordWork(setting, outbox)
         self._fast: FastMap | None = fast_map(setting, self._work, outbox)
+        inputs = setting.stage.inputs
+        self._only_topic = inputs[0].topic if len(inputs) == 1 else None
         self._next: dict[TopicPartition, int] = {}
         self._settled: dict[TopicPartition, int] = {}
         self._careful_until: dict[TopicPartition, int] = {}
@@ -99,16 +101,25 @@ class SyncTask:
             raise GiveUp
 
     def _advance(self, messages: Sequence[RawMessage]) -> None:
-        following = self._next
-        for message in messages:
-            partition = TopicPartition(message.topic(), message.partition())
+        """Note how far each partition has come: one look per record, one note per batch and partition."""
+        if self._only_topic is not None:
+            last = {message.partition(): message.offset() for message in messages}
+            reached = {TopicPartition(self._only_topic, number): offset for number, offset in last.items()}
+        else:
+            reached = {TopicPartition(m.topic(), m.partition()): m.offset() for m in messages}
+        for partition, offset in reached.items():
             if partition in self._rewinds:
                 continue
-            offset = message.offset()
-            self._settled.setdefault(partition, offset)
-            following[partition] = offset + 1
+            if partition not in self._settled:
+                self._settled[partition] = self._first_offset(partition, messages)
+            self._next[partition] = offset + 1
             if self._careful_until and offset + 1 >= self._careful_until.get(partition, 0):
                 self._careful_until.pop(partition, None)
+
+    @staticmethod
+    def _first_offset(partition: TopicPartition, messages: Sequence[RawMessage]) -> int:
+        """Where an assignment began: what a rewind before the first checkpoint goes back to."""
+        return next(m.offset() for m in messages if (m.topic(), m.partition()) == partition)
 
     def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
         """Nothing is under way between batches, so the end is committable as soon as the outputs are."""

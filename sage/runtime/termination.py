@@ -6,12 +6,23 @@ end of everything they wrote. The truth is Kafka's, so it holds for runs shared 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
+from sage.errors import TransientFailure
 from sage.model.partition import TopicPartition
 from sage.plan.plan import Plan, Stage
 from sage.ports import Admin
 from sage.runtime.positions import ExhaustionWatch
+
+logger = logging.getLogger("sage.runtime")
+T = TypeVar("T")
+
+BROKER_PATIENCE = 60.0
+"""Seconds that a broker may say "later" before the run gives up."""
+
+RETRY_DELAY = 0.5
 
 PATIENCE = 0.05
 """Seconds between two looks at committed offsets."""
@@ -34,8 +45,8 @@ class Termination:
         self._watch = watch
         self._partitions = partitions
         self._wait = wait
-        self._external_ends = self._ends_of_external_topics()
         self.waiting_for = ""
+        self._external_ends = self._asked(self._ends_of_external_topics)
 
     def walk(self) -> None:
         """Return when the run is over."""
@@ -50,16 +61,26 @@ class Termination:
     def _finish(self, stage: Stage) -> None:
         """Wait until the stage has committed all that was written for it; nothing more can come."""
         partitions = self._inputs(stage)
-        starts = self._admin.start_offsets(partitions)
-        ends = self._ends(stage, partitions)
+        starts = self._asked(lambda: self._admin.start_offsets(partitions))
+        ends = self._asked(lambda: self._ends(stage, partitions))
         while True:
-            committed = self._admin.committed(stage.group, partitions)
+            committed = self._asked(lambda: self._admin.committed(stage.group, partitions))
             behind = [p for p in partitions if ends[p] > starts[p] and (committed[p] or 0) < ends[p]]
             if not behind:
                 return
             lag = sum(ends[p] - max(committed[p] or 0, starts[p]) for p in behind)
             self.waiting_for = f'step "{stage.name}": {lag} records behind in {len(behind)} partitions'
             self._wait(PATIENCE)
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """An answer of the brokers; a coordinator that moves or loads is asked again, for a bounded time."""
+        for _ in range(int(BROKER_PATIENCE / RETRY_DELAY)):
+            try:
+                return question()
+            except TransientFailure as error:
+                logger.info("%s: asking the brokers again: %s", self._plan.name, error)
+                self._wait(RETRY_DELAY)
+        return question()
 
     def _inputs(self, stage: Stage) -> list[TopicPartition]:
         return [TopicPartition(i.topic, number) for i in stage.inputs for number in range(self._partitions[i.topic])]
