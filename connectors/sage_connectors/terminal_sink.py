@@ -20,6 +20,9 @@ from sage_connectors.recent_ids import RecentIds
 REMEMBERED = 65_536
 """Record ids kept to print none twice; many times what one checkpoint covers."""
 
+EXTRACTIVE = "extractive"
+"""What stands in ``model`` where no model wrote the answer; people are told."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that a terminal obeys instead of showing: a model's answer must not move the cursor or set a title."""
 
@@ -85,6 +88,8 @@ def answer_text(value: Mapping[str, Any]) -> str:
     passages = _passages(value)
     references = "".join(f"  [{shown(each)}]" for each in passages)
     answer = shown(str(value["answer"])).strip() or "(no answer)"
+    if value.get("model") == EXTRACTIVE:
+        references += "  (extractive: the passage's own words)"
     lines = [f"  Q  {_indented(shown(str(value['query'])).strip())}", f"  A  {_indented(answer)} {references}".rstrip()]
     lines += [
         f'       "{_indented(shown(str(each["quote"])).strip())}"' for each in _citations(value) if each.get("quote")

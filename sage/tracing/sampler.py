@@ -22,7 +22,7 @@ class DrawnBySage(Sampler):
         self._others = TraceIdRatioBased(ratio)
         self._drawn = TraceIdRatioBased(1.0)
 
-    def should_sample(  # noqa: PLR0917 - the SDK's signature
+    def should_sample(
         self,
         parent_context: Context | None,
         trace_id: int,

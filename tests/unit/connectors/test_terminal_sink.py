@@ -54,6 +54,12 @@ async def test_shows_only_the_cited_passages_with_their_words(monkeypatch: pytes
     assert screen.getvalue().splitlines()[1:] == ["  A  20 days.   [leave.md#2  0.87]", '       "get 20 days"']
 
 
+async def test_says_that_an_answer_is_extractive(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = shown_on(monkeypatch)
+    await terminal().write([Record(ANSWERED | {"model": "extractive"}, id="1")])
+    assert screen.getvalue().rstrip().endswith("[travel.md#1  0.41]  (extractive: the passage's own words)")
+
+
 async def test_gives_json_lines_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     await terminal().write([Record(ANSWERED, id="1"), Record("text", id="2"), Record(None, id="3")])
     assert [orjson.loads(line) for line in capsys.readouterr().out.splitlines()] == [ANSWERED, "text", None]
