@@ -119,8 +119,8 @@ class StreamBuilder:
         self,
         topic: str,
         *,
-        format: Format = "json",  # noqa: A002 - the public name
-        type: type[Any] | None = None,  # noqa: A002 - the public name
+        format: Format = "json",
+        type: type[Any] | None = None,
         timestamp: Any = None,
         **options: Unpack[StepOptions],
     ) -> DataStream[Any]:

@@ -29,7 +29,7 @@ def model_schema(model: type[BaseModel], *, definitions: str = "#/$defs/") -> di
         if field.secret:
             written["secret"] = True
             written.pop("default", None)
-        if not _takes_text(written):
+        elif not _takes_text(written):
             properties[name] = _or_variable(written)
     if model.model_config.get("extra") != "allow":
         schema["additionalProperties"] = False

@@ -11,7 +11,7 @@ _LISTED = 8
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``name`` was most likely meant to be, or ``None``."""
     spelled = {candidate.lower(): candidate for candidate in known}
-    matches = get_close_matches(name.lower(), spelled, n=1, cutoff=0.55)
+    matches = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     if matches:
         return spelled[matches[0]]
     starting = [candidate for candidate in spelled if len(name) > 1 and candidate.startswith(name.lower())]

@@ -184,7 +184,7 @@ class StepReader:
             model = TopicSourceConfig if kind == "source" else TopicSinkConfig
             found, problems = normalise(model, given, environ=self._environ)
             if kind == "source" and not problems:
-                found = {"format": "json", **found}
+                found.setdefault("format", "json")
         else:
             if given and (target is not None or kind in {"union", "route"}):
                 self._problem(here, "only components have a configuration; write an Operator with a Config")
