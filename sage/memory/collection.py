@@ -83,7 +83,7 @@ class VDBMemoryCollection:
             self._loaded = loaded
         return self._loaded
 
-    def add_metadata_field(self, name: str, type: type | str = str) -> None:  # noqa: A002 - the contract's name
+    def add_metadata_field(self, name: str, type: type | str = str) -> None:
         """Declare a metadata field: from now on values of another type are refused. Others stay free.
 
         Args:
@@ -162,7 +162,7 @@ class VDBMemoryCollection:
 
     def update(
         self,
-        id: str,  # noqa: A002
+        id: str,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         *index_names: str,
@@ -186,11 +186,11 @@ class VDBMemoryCollection:
             vectors=[row.vector] if keep else None,
         )[0]
 
-    def delete(self, id: str | Sequence[str]) -> int:  # noqa: A002
+    def delete(self, id: str | Sequence[str]) -> int:
         """Forget memories by id; how many there were."""
         return self._store.delete(self._name, [id] if isinstance(id, str) else list(id))
 
-    def delete_where(self, filter: FilterLike) -> int:  # noqa: A002
+    def delete_where(self, filter: FilterLike) -> int:
         """Forget the memories that a filter finds; how many there were."""
         ids = [row.id for batch in self._store.scan(self._name, filter=as_text(filter)) for row in batch]
         return self._store.delete(self._name, ids) if ids else 0
@@ -199,7 +199,7 @@ class VDBMemoryCollection:
         self,
         name: str,
         metadata_filter_func: MetadataFilter | None = None,
-        filter: FilterLike | None = None,  # noqa: A002
+        filter: FilterLike | None = None,
     ) -> None:
         """Make a named subset that ``retrieve`` can search; what is there already joins it at once.
 
@@ -261,7 +261,7 @@ class VDBMemoryCollection:
         metadata_filter_func: MetadataFilter | None = None,
         *,
         top_k: int | None = None,
-        filter: FilterLike | None = None,  # noqa: A002
+        filter: FilterLike | None = None,
     ) -> list[Any]:
         """The memories nearest to a text, best first.
 
@@ -290,7 +290,7 @@ class VDBMemoryCollection:
         self,
         queries: Sequence[str] | Sequence[Sequence[float]] | NDArray[np.float32],
         top_k: int = 5,
-        filter: FilterLike | None = None,  # noqa: A002
+        filter: FilterLike | None = None,
         index: str | None = None,
     ) -> list[list[Document]]:
         """The nearest memories of each query: all texts in one call of the embedder, all vectors in one of Milvus.
@@ -313,7 +313,7 @@ class VDBMemoryCollection:
         """The memories with these ids that are there, in their order."""
         return self._store.get(self._name, ids)
 
-    def scan(self, filter: FilterLike | None = None) -> Iterator[list[StoredVector]]:  # noqa: A002
+    def scan(self, filter: FilterLike | None = None) -> Iterator[list[StoredVector]]:
         """All memories that the filter lets through, in batches."""
         yield from self._store.scan(self._name, filter=as_text(filter))
 
@@ -380,7 +380,7 @@ class VDBMemoryCollection:
         self,
         vectors: NDArray[np.float32],
         wanted: int,
-        filter: FilterLike | None,  # noqa: A002
+        filter: FilterLike | None,
         index: str | None,
         admits: Callable[[dict[str, Any]], bool],
     ) -> list[Document]:

@@ -99,7 +99,7 @@ class InMemoryVectorStore:
         collection: str,
         *,
         batch_size: int = 1000,
-        filter: str | None = None,  # noqa: A002 - the port's name
+        filter: str | None = None,
     ) -> Iterator[Rows]:
         """All rows that the filter lets through, in batches, as they were when the scan began."""
         rows = self._rows(self._of(collection), None, filter)
@@ -121,7 +121,7 @@ class InMemoryVectorStore:
         *,
         top_k: int,
         index: str | None = None,
-        filter: str | None = None,  # noqa: A002 - the port's name
+        filter: str | None = None,
     ) -> Hits:
         """The ``top_k`` nearest rows of each vector by cosine, best first."""
         import numpy as np

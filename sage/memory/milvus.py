@@ -24,6 +24,14 @@ MAX_TEXT_BYTES = 65_535
 
 MAX_ID_BYTES = 512
 
+_CHANNEL_OPTIONS = {
+    # Without a pool of its own a new connection shares the back-off of the broken one, and a server that was
+    # started again stays out of reach for up to two minutes.
+    "grpc.use_local_subchannel_pool": 1,
+    # milvus-lite hangs up on clients that ping while they have nothing to ask.
+    "grpc.keepalive_permit_without_calls": 0,
+}
+
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 8_000_000
 _MAX_HITS = 16_384
@@ -139,7 +147,7 @@ class MilvusVectorStore:
         collection: str,
         *,
         batch_size: int = 1000,
-        filter: str | None = None,  # noqa: A002 - the port's name
+        filter: str | None = None,
     ) -> Iterator[Rows]:
         """All rows that the filter lets through, in batches. Rows written meanwhile may or may not be seen."""
         # Large pages: milvus-lite sorts all rows for each one.
@@ -177,7 +185,7 @@ class MilvusVectorStore:
         *,
         top_k: int,
         index: str | None = None,
-        filter: str | None = None,  # noqa: A002 - the port's name
+        filter: str | None = None,
     ) -> Hits:
         """The ``top_k`` nearest rows of each vector by cosine, best first; all vectors in one request."""
         if not len(vectors):
@@ -263,7 +271,9 @@ def _connect(address: str, token: str | None, timeout: float) -> Any:
     # It logs every failed call with a traceback, on its own handler; what failed is in our error.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
     try:
-        return MilvusClient(address, token=token or "", timeout=min(timeout, 10.0))
+        return MilvusClient(
+            address, token=token or "", timeout=min(timeout, 10.0), dedicated=True, grpc_options=_CHANNEL_OPTIONS
+        )
     except MilvusException as error:
         raise as_sage_error(error, address, "") from error
 

@@ -13,7 +13,7 @@ from sage.memory.filters import matches
 from sage.ports import StoredVector, VectorStore
 
 
-def row(id: str, vector: list[float], text: str = "", *indexes: str, **metadata: Any) -> StoredVector:  # noqa: A002
+def row(id: str, vector: list[float], text: str = "", *indexes: str, **metadata: Any) -> StoredVector:
     return StoredVector(id, vector, text or f"text of {id}", metadata, indexes)
 
 
@@ -145,7 +145,7 @@ def test_an_index_holds_only_its_members(filled: VectorStore) -> None:
 def test_a_filter_means_the_same_everywhere(filled: VectorStore, text: str) -> None:
     rows = {one.id: one.metadata for batch in filled.scan("c") for one in batch}
     assert len(rows) == 4
-    assert found(filled, text) == {id for id, metadata in rows.items() if matches(parse(text), metadata)}
+    assert found(filled, text) == {key for key, metadata in rows.items() if matches(parse(text), metadata)}
 
 
 def test_a_filter_finds_texts_with_quotes_and_backslashes(store: VectorStore) -> None:
