@@ -25,7 +25,7 @@ class Chain:
         return self.steps[-1]
 
 
-def chains(flow: Flow) -> list[Chain]:
+def chains(flow: Flow, *, fuse: bool = True) -> list[Chain]:
     """Every step that runs, each in exactly one chain, in topological order of their first steps."""
     found: dict[str, Chain] = {}
     chain_of: dict[str, str] = {}
@@ -33,6 +33,8 @@ def chains(flow: Flow) -> list[Chain]:
         if step.kind == "union" or step.is_topic:
             continue
         reason = cut_reason(step, flow)
+        if reason is None and not fuse:
+            reason = f"{step.name} begins a stage: nothing is to be fused"
         if reason is not None:
             found[step.name] = Chain((step,), (reason,))
             chain_of[step.name] = step.name

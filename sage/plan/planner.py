@@ -20,29 +20,32 @@ DEFAULT_TASKS = ("0",)
 """A source's tasks unless somebody asked it."""
 
 
-def compile_plan(topology: Topology, *, source_tasks: Mapping[str, Sequence[str]] | None = None) -> Plan:
+def compile_plan(
+    topology: Topology, *, source_tasks: Mapping[str, Sequence[str]] | None = None, fuse: bool = True
+) -> Plan:
     """The plan of a topology.
 
     Args:
         topology: as the builder or the YAML reader gives it.
         source_tasks: the tasks of each source step, where the caller asked the sources; one task ``"0"`` else.
+        fuse: cheap neighbours share a stage; without, every step has an edge of its own to look at.
 
     Raises:
         NotInThisVersion: it uses what this version doesn't have.
         InvalidTopology: its streams can't be laid over topics; ``source_tasks`` names no source, or no task.
     """
     refuse_unsupported(topology)
-    return _Planning(topology).plan(source_tasks or {})
+    return _Planning(topology, fuse=fuse).plan(source_tasks or {})
 
 
 class _Planning:
     """One run of the planner."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, *, fuse: bool) -> None:
         self.topology = topology
         self.flow = Flow(topology)
         self.formats = Formats(self.flow)
-        self.chains = chains(self.flow)
+        self.chains = chains(self.flow, fuse=fuse)
         self.partitions: dict[str, int] = {}
 
     def plan(self, asked: Mapping[str, Sequence[str]]) -> Plan:
