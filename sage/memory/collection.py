@@ -123,7 +123,7 @@ class VDBMemoryCollection:
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         *index_names: str,
         ids: Sequence[str] | None = None,
-        vectors: Sequence[Sequence[float]] | None = None,
+        vectors: Sequence[Sequence[float]] | NDArray[np.float32] | None = None,
     ) -> list[str]:
         """Remember many texts, embedded and written in batches. As ``insert``; nothing is written when one is refused.
 

@@ -19,7 +19,7 @@ _DIGITS = 6
 """Decimals kept: they change a similarity by less than a millionth, and halve the record."""
 
 
-class Embedder(Operator[Mapping[str, Any], dict[str, Any]]):
+class Embedder(Operator[str | Mapping[str, Any], dict[str, Any]]):
     """Write as ``vector`` the unit vector of a record's text; a batch is embedded in one call.
 
     An empty text gives no vector: ``vector`` is null. Every other field stays.
@@ -51,7 +51,7 @@ class Embedder(Operator[Mapping[str, Any], dict[str, Any]]):
         """
         self._model = await asyncio.to_thread(ctx.services.embedder, self.config.model)
 
-    def process(self, value: Mapping[str, Any], ctx: Context) -> dict[str, Any]:
+    def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
         """The record with its ``vector``.
 
         Raises:
@@ -60,7 +60,9 @@ class Embedder(Operator[Mapping[str, Any], dict[str, Any]]):
         """
         return self.process_batch([value], [ctx])[0]
 
-    def process_batch(self, values: Sequence[Mapping[str, Any]], contexts: Sequence[Context]) -> list[dict[str, Any]]:
+    def process_batch(
+        self, values: Sequence[str | Mapping[str, Any]], contexts: Sequence[Context]
+    ) -> list[dict[str, Any]]:
         """As ``process`` for each value; raises when one of them has no text."""
         assert self._model is not None, "open() was not called"
         field = self.config.field

@@ -22,7 +22,7 @@ Stored = Literal["added", "updated", "unchanged", "empty"]
 _WINDOW = 64
 
 
-class MemoryWriter(Operator[Mapping[str, Any], dict[str, Any]]):
+class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
     """Write passages into a collection, by id: writing one twice changes nothing.
 
     Takes what ``TextSplitter`` gives, with or without the ``vector`` that ``Embedder`` adds: ``text``, and
@@ -74,7 +74,7 @@ class MemoryWriter(Operator[Mapping[str, Any], dict[str, Any]]):
         if self._collection is not None:
             await asyncio.to_thread(self._collection.store)
 
-    def process(self, value: Mapping[str, Any], ctx: Context) -> dict[str, Any]:
+    def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
         """Write one passage; the record as described above.
 
         Raises:
@@ -84,7 +84,9 @@ class MemoryWriter(Operator[Mapping[str, Any], dict[str, Any]]):
         """
         return self.process_batch([value], [ctx])[0]
 
-    def process_batch(self, values: Sequence[Mapping[str, Any]], contexts: Sequence[Context]) -> list[dict[str, Any]]:
+    def process_batch(
+        self, values: Sequence[str | Mapping[str, Any]], contexts: Sequence[Context]
+    ) -> list[dict[str, Any]]:
         """Write the passages; as ``process`` for each. Raises when one can't be stored; it may be called again."""
         assert self._collection is not None, "open() was not called"
         records = [_passage(value) for value in values]

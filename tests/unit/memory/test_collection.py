@@ -37,7 +37,7 @@ def test_the_same_text_with_the_same_metadata_is_one_memory(collection: VDBMemor
 def test_ids_and_vectors_of_ones_own_are_kept(collection: VDBMemoryCollection) -> None:
     vector = np.zeros(32, dtype=np.float32)
     vector[3] = 1
-    assert collection.insert_many(["a"], ids=["mine"], vectors=[vector]) == ["mine"]
+    assert collection.insert_many(["a"], ids=["mine"], vectors=np.stack([vector])) == ["mine"]
     assert list(collection.get(["mine"])[0].vector) == vector.tolist()
     collection.insert_many(["b"], ids=["mine"])
     assert [row.text for row in collection.get(["mine"])] == ["b"]

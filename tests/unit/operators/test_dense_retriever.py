@@ -84,7 +84,7 @@ async def test_a_record_without_a_query_is_refused_with_its_fields(memory: Memor
     with pytest.raises(TypeError, match="query is a int"):
         operator.process_batch([{"query": 3}], [])
     with pytest.raises(TypeError, match="not list"):
-        operator.process_batch([["a"]], [])
+        operator.process_batch([["a"]], [])  # type: ignore[list-item]
 
 
 async def test_what_is_missing_is_found_out_before_the_first_record(memory: MemoryManager) -> None:

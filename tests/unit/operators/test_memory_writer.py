@@ -187,6 +187,6 @@ async def test_closing_flushes(memory: MemoryManager) -> None:
 
 def test_options_are_checked() -> None:
     with pytest.raises(ValidationError):
-        MemoryWriter.Config()
+        MemoryWriter.Config.model_validate({})
     with pytest.raises(ValidationError):
-        MemoryWriter.Config(collection="c", colection="d")
+        MemoryWriter.Config.model_validate({"collection": "c", "colection": "d"})

@@ -138,7 +138,7 @@ def test_options_are_checked() -> None:
     with pytest.raises(ValidationError, match="overlap 100 must be less than size 100"):
         TextSplitter.Config(size=100, overlap=100)
     with pytest.raises(ValidationError):
-        TextSplitter.Config(chunk=3)
+        TextSplitter.Config.model_validate({"chunk": 3})
 
 
 @given(st.text(st.sampled_from("ab #\n`~中。. "), max_size=300))
