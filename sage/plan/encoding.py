@@ -7,11 +7,13 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import CodeType
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
-from sage.graph.topology import Step, Topology
+from sage.graph.topology import Step
 from sage.plan.plan import Plan, Stage
 from sage.spec.config import secrets_of
 from sage.spec.options import Options
@@ -34,7 +36,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "guarantee": topology.guarantee,
         "defaults": _options(topology.defaults),
         "topic_settings": asdict(topology.topics),
-        "memory": _masked(topology.memory, _memory_secrets(topology)),
+        "memory": _masked(topology.memory, _literal_secrets(MemoryConfig, topology.memory)),
         "kafka": dict(topology.kafka),
         "moved": dict(topology.moved),
         "stages": [_stage(stage) for stage in plan.stages],
@@ -64,15 +66,18 @@ def fingerprint(target: Any) -> str:
             return _digest(inspect.getsource(candidate).encode())
         except (OSError, TypeError):
             # No source file: typed at a prompt, or made at run time. Its byte code says the same.
-            code = getattr(candidate, "__code__", None)
-            if code is not None:
-                return _digest(code.co_code + repr(code.co_names).encode() + repr(_constants(code)).encode())
+            members = vars(candidate).values() if isinstance(candidate, type) else (candidate,)
+            codes = [member.__code__ for member in members if inspect.isfunction(member)]
+            if codes:
+                return _digest(b"".join(_code_bytes(code) for code in codes))
     return ""
 
 
-def _constants(code: Any) -> list[Any]:
-    """A code object's constants without those that print their address."""
-    return [_constants(item) if inspect.iscode(item) else item for item in code.co_consts]
+def _code_bytes(code: CodeType) -> bytes:
+    """A code object's instructions, names and constants, those of the functions inside it included."""
+    constants = [item for item in code.co_consts if not inspect.iscode(item)]
+    inner = b"".join(_code_bytes(item) for item in code.co_consts if inspect.iscode(item))
+    return code.co_code + repr((code.co_names, constants)).encode() + inner
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
@@ -91,11 +96,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    secrets = (
-        [path for path, _, text in secrets_of(step.target.Config, step.config) if not is_reference(text)]
-        if is_component(step.target)
-        else []
-    )
+    secrets = _literal_secrets(step.target.Config, step.config) if is_component(step.target) else []
     return {
         "name": step.name,
         "kind": step.kind,
@@ -123,8 +124,9 @@ def _options(options: Options) -> dict[str, Any]:
     return options.model_dump(mode="json", exclude_unset=True)
 
 
-def _memory_secrets(topology: Topology) -> list[tuple[str | int, ...]]:
-    return [path for path, _, text in secrets_of(MemoryConfig, topology.memory) if not is_reference(text)]
+def _literal_secrets(model: type[BaseModel], config: Mapping[str, Any]) -> list[tuple[str | int, ...]]:
+    """The paths of the secrets that are written out instead of being variables."""
+    return [path for path, _, text in secrets_of(model, config) if not is_reference(text)]
 
 
 def _masked(value: Any, secrets: list[tuple[str | int, ...]]) -> Any:

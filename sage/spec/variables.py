@@ -55,6 +55,6 @@ def escaped(text: str) -> str:
 
 
 def is_reference(text: str) -> bool:
-    """Whether ``text`` is one variable and nothing else, as a secret must be to be deployed."""
+    """Whether ``text`` is one variable and nothing else, no default either, as a secret must be to be shown."""
     match = _REFERENCE.fullmatch(text)
-    return match is not None and match["name"] is not None
+    return match is not None and match["name"] is not None and not match["default"]

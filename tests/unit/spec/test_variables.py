@@ -35,6 +35,7 @@ def test_escaped_text_comes_back(text: str) -> None:
 
 def test_only_a_lone_variable_is_a_reference() -> None:
     assert is_reference("${KEY}")
-    assert is_reference("${KEY:-none}")
+    assert is_reference("${KEY:-}")
+    assert not is_reference("${KEY:-sk-1}")
     assert not is_reference("sk-${KEY}")
     assert not is_reference("$${KEY}")
