@@ -62,15 +62,15 @@ class Typist:
     def __post_init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def type(self, step: Step) -> None:
-        """Run one command.
+    def type(self, step: Step, *, render: Callable[[str], str] | None = None) -> None:
+        """Run one command; ``render`` turns each line of its output into what people read.
 
         Raises:
             StepFailed: it ended with another code than 0; the error has its exit code.
         """
         self.show(step.typed)
         began = time.monotonic()
-        code = run(step.arguments, self.folder, output=self.output, environ=self.environ)
+        code = run(step.arguments, self.folder, output=self.output, environ=self.environ, render=render)
         self.seconds[step.arguments[0]] = time.monotonic() - began
         if code:
             raise StepFailed(f"`{step.typed}` ended with exit code {code}", where=str(self.folder), exit_code=code)
@@ -87,15 +87,24 @@ def run(
     *,
     output: IO[str] | int | None = None,
     environ: Mapping[str, str] | None = None,
+    render: Callable[[str], str] | None = None,
 ) -> int:
-    """Run ``sage ARGUMENTS`` in ``folder``; returns its exit code. Ctrl-C reaches it too, and it is waited for."""
+    """Run ``sage ARGUMENTS`` in ``folder``; returns its exit code. Ctrl-C reaches it too, and it is waited for.
+
+    With ``render`` each line of its output goes through it, to this program's own standard output.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "sage", *arguments],
         cwd=folder,
-        stdout=output,
+        stdout=output if render is None else subprocess.PIPE,
         env=own_broker(os.environ if environ is None else environ),
+        text=True,
+        encoding="utf-8",
     )
     try:
+        if render is not None and process.stdout is not None:
+            for line in process.stdout:
+                print(render(line.rstrip("\n")), flush=True)
         return process.wait()
     except KeyboardInterrupt:
         # The terminal sent it the same signal: it drains and ends by itself.

@@ -65,7 +65,7 @@ def summary(topology: Topology, report: RunNumbers) -> str:
         counts.append(f"{report.skipped} skipped")
     counts += [f"{report.dead_letters} dead", f"{report.seconds:.1f} s"]
     slow = [
-        f"{name} p50 {step.p50 * 1000:.0f} ms"
+        f"{name} p50 {_time(step.p50)}"
         for name, step in report.steps.items()
         if step.p50 is not None and step.p50 >= _WORTH_SAYING
     ]
@@ -101,6 +101,10 @@ def explain_deaths(report: RunNumbers, letters: Sequence[Letter]) -> RecordFailu
     return RecordFailure(f"{dead}{read} {records} dead: {_reason(letter)} {hint}", where=f'step "{step}"')
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def _reason(letter: Letter) -> str:
     """``KeyError 'documents' (the record has: id, query). Is a retriever upstream?``."""
     if letter.error != "KeyError":
@@ -114,4 +118,7 @@ def _reason(letter: Letter) -> str:
 
 
 def _fields(value: Any) -> list[str]:
+    if isinstance(value, str):
+        # A plain text counts as a record with a query alone.
+        return ["query"]
     return sorted(value) if isinstance(value, Mapping) else []

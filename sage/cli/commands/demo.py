@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +64,7 @@ def _run(typist: Typist, project: Path) -> list[Journey]:
     broker = ServiceSet(data_dir).find("broker")
     clients = app.brokers(None if broker is None else broker.address, data_dir, None).clients()
     with Watch(clients, topics) as watch:
-        typist.type(RUN)
+        typist.type(RUN, render=_readable(terminal()))
     return journeys(watch.sightings, topics)
 
 
@@ -120,6 +122,22 @@ def _typed(shown: Terminal, line: str) -> None:
         shown.note(text)
     else:
         shown.line(text)
+
+
+def _readable(shown: Terminal) -> Callable[[str], str] | None:
+    """In a pipe the topology writes JSON lines for programs; a demo is for people all the same."""
+    if shown.is_structured or shown.out.isatty():
+        return None
+    from sage_connectors.terminal_sink import answer_text
+
+    def readable(line: str) -> str:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            return line
+        return answer_text(value) if isinstance(value, dict) and {"query", "answer"} <= value.keys() else line
+
+    return readable
 
 
 def _output(shown: Terminal) -> int | None:
