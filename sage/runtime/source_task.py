@@ -100,6 +100,7 @@ class SourceTask:
         saved = await asyncio.to_thread(load_position, self._clients, self._partition, key)
         if saved is None or (self._fresh_epoch is not None and saved.epoch != self._fresh_epoch):
             saved = SourcePosition(self._fresh_epoch or uuid.uuid4().hex[:12])
+            await self._write(saved)  # before any record: after a crash the same records get the same ids
         self._saved = saved
         self._position = saved.position
 
@@ -200,10 +201,13 @@ class SourceTask:
             if all(failure.retriable for failure in failures):
                 raise TransientFailure(what)
             raise StageStopped(f"{what}; reading again starts at the last position", where=self._where)
-        while not await asyncio.to_thread(self._writer.write, reached, FLUSH_TIMEOUT):
-            logger.warning("%s: waiting for the broker to take the position", self._where)
+        await self._write(reached)
         self._saved = reached
         self._last_checkpoint = time.monotonic()
+
+    async def _write(self, position: SourcePosition) -> None:
+        while not await asyncio.to_thread(self._writer.write, position, FLUSH_TIMEOUT):
+            logger.warning("%s: waiting for the broker to take the position", self._where)
 
     # ------------------------------------------------------------------- words
 
