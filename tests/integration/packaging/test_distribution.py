@@ -40,7 +40,15 @@ def clean(tmp_path_factory: pytest.TempPathFactory, built: tuple[Path, Path]) ->
     """A virtual environment with the wheel and the locked core packages."""
     folder = tmp_path_factory.mktemp("clean")
     run(*UV, "venv", "-q", "--python", sys.executable, folder / "venv", cwd=folder)
-    install: list[str | Path] = [*UV, "pip", "install", "-q", "--python", folder / "venv" / "bin" / "python", "--no-deps"]
+    install: list[str | Path] = [
+        *UV,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        folder / "venv" / "bin" / "python",
+        "--no-deps",
+    ]
     run(*install, "--require-hashes", "-r", ROOT / "requirements" / "core.txt", cwd=folder)
     run(*install, built[0], cwd=folder)
     yield folder
