@@ -55,7 +55,7 @@ class ConfluentProducer:
     def __len__(self) -> int:
         return len(self._producer)
 
-    def produce(  # noqa: PLR0917 - the port's order
+    def produce(
         self,
         topic: str,
         value: bytes | None,

@@ -58,7 +58,7 @@ class InMemoryProducer:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._arrived)
 
-    def produce(  # noqa: PLR0917 - the port's order
+    def produce(
         self,
         topic: str,
         value: bytes | None,

@@ -186,7 +186,7 @@ def _handler(service: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
+        def log_message(self, format: str, *arguments: object) -> None:
             """Stay silent: tests count ``service.calls``."""
 
     return Handler
