@@ -7,9 +7,6 @@ from pathlib import Path
 
 from sage.model.service import ServiceCommand
 
-FOLDER = "memory"
-"""Where memory is kept inside a SAGE data folder; the same files serve the embedded engine."""
-
 _PROBE_TIMEOUT = 1.0
 
 
@@ -20,10 +17,10 @@ def memory_server_command(data_dir: Path, port: int) -> ServiceCommand:
     ends with its process.
 
     Args:
-        data_dir: SAGE's data folder (``.sage``); rows are kept in its ``memory``.
+        data_dir: where rows are kept: ``memory`` in SAGE's data folder. ``MemoryManager`` reads the same files
+            when no server runs.
         port: where to listen, on this machine's loopback only.
     """
-    folder = data_dir.resolve() / FOLDER
     return ServiceCommand(
         name="memory",
         argv=(
@@ -32,7 +29,7 @@ def memory_server_command(data_dir: Path, port: int) -> ServiceCommand:
             "milvus_lite",
             "server",
             "--data-dir",
-            str(folder),
+            str(data_dir.resolve()),
             "--host",
             "127.0.0.1",
             "--port",

@@ -55,7 +55,8 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
         )
 
     blocking = True
-    default_timeout = 60.0
+    # A full batch of long passages, on a machine whose cores are busy; nobody waits for an answer here.
+    default_timeout = 300.0
 
     _collection: VDBMemoryCollection | None = None
 

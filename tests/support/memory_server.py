@@ -20,11 +20,11 @@ def free_port() -> int:
 
 
 class MemoryServer:
-    """Started when made, and ready; call ``end`` in a finaliser."""
+    """Started when made, and ready; keeps its rows in ``memory`` of the folder; call ``end`` in a finaliser."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.command = memory_server_command(data_dir, free_port())
+        self.command = memory_server_command(data_dir / "memory", free_port())
         self.uri = f"http://{self.command.host}:{self.command.port}"
         self.log = data_dir / "memory.log"
         self.start()

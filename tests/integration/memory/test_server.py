@@ -167,7 +167,7 @@ def test_ready_asks_the_server_and_not_just_its_port(tmp_path: Path, server: Mem
         port = silent.getsockname()[1]
         assert not answers("127.0.0.1", port, timeout=0.3)
         assert not memory_server_command(tmp_path, free_port()).ready()
-        second = memory_server_command(server.data_dir, port)
+        second = memory_server_command(server.data_dir / "memory", port)
     # The folder is the first server's: a second one ends instead of spoiling it.
     done = subprocess.run(
         second.argv, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **second.env}
