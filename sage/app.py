@@ -34,6 +34,21 @@ def brokers(flag: str | None, data_dir: Path, kafka_config: Path | None = None) 
     return find_brokers(flag, data_dir, kafka_config)
 
 
+def broker_facts(found: Brokers) -> Mapping[str, str]:
+    """``group_protocol`` of brokers that answer, and ``min_session_timeout_ms`` where they tell it."""
+    from sage.kafka.clients import ConfluentClients
+    from sage.kafka.facts import min_session_timeout_ms
+
+    clients = found.clients()
+    facts: dict[str, str] = {}
+    if isinstance(clients, ConfluentClients):
+        facts["group_protocol"] = clients.group_protocol()
+    least = min_session_timeout_ms(found.address, found.config)
+    if least is not None:
+        facts["min_session_timeout_ms"] = str(least)
+    return facts
+
+
 def service_factories(model: str | None, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Factory]:
     """How ``sage up`` starts each service of a folder."""
     return factories(model, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from sage.errors import SageError
 from sage.operations.versions import installed_version
@@ -30,6 +31,7 @@ _LOCAL_EXTRA = {
 _CORE = ("confluent-kafka", "pymilvus", "openai", "pydantic")
 _ENOUGH_DISK = 1_000_000_000
 _LEAST_DISK = 200_000_000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TOOLS = (
     ("java", ("java", "-version"), "tests on Apache Kafka"),
     ("mvn", ("mvn", "-version"), "tests on Apache Kafka"),
@@ -92,7 +94,7 @@ class World:
 
     data_dir: Path
     brokers: Callable[[], Brokers]
-    broker_facts: Callable[[Brokers], Mapping[str, str]]
+    broker_facts: Callable[[Any], Mapping[str, str]]
     models: Callable[[], Sequence[LocalModel]]
 
 
@@ -148,6 +150,9 @@ def owner(distributions: Mapping[str, Sequence[str]] | None = None) -> Finding:
             f"{', '.join(strangers)} also installs files into {place}",
             f"pip uninstall {' '.join(strangers)} && pip install --force-reinstall {DISTRIBUTION}",
         )
+    if not owners and installed_version(DISTRIBUTION) is not None:
+        # An editable install lists its files nowhere, so nobody can be seen to own the folder.
+        return Finding("package sage", "ok", f"{DISTRIBUTION} {installed_version(DISTRIBUTION)}, editable, in {place}")
     if not owners:
         return Finding("package sage", "warn", f"runs from {place}, not installed", "pip install -e . in its folder")
     return Finding("package sage", "ok", f"{DISTRIBUTION} {installed_version(DISTRIBUTION)} in {place}")
@@ -194,7 +199,8 @@ def brokers(world: World) -> Iterator[Finding]:
     try:
         found = world.brokers()
     except SageError as error:
-        yield Finding("kafka", "warn", error.message, "sage up")
+        said, _, advice = error.message.partition(". ")
+        yield Finding("kafka", "warn", said, advice or "start one with `sage up`")
         return
     try:
         admin = found.clients().admin()
@@ -250,4 +256,4 @@ def _version(command: Sequence[str]) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[0] if lines else None
+    return _COLOUR.sub("", lines[0]) if lines else None

@@ -150,7 +150,7 @@ def test_a_run_goes_on_where_it_stopped_and_drains_on_signals(with_broker: Shell
 def test_a_run_that_takes_too_long_is_5(with_broker: Shell) -> None:
     shell = Shell(with_broker.folder)
     shell.write("few.txt", "one\n")
-    shell.write("slow.py", "import time\ndef slow(text: str) -> str:\n    time.sleep(30)\n    return text\n")
+    shell.write("slow.py", "import time\ndef slow(text: str) -> str:\n    time.sleep(6)\n    return text\n")
     shell.write(
         "slow.yaml",
         "version: 1\nname: slow\nsteps:\n"
@@ -158,6 +158,6 @@ def test_a_run_that_takes_too_long_is_5(with_broker: Shell) -> None:
         "  slow: {map: 'slow.py:slow', from: lines, blocking: true}\n"
         "  out: {sink: topic, from: slow, config: {topic: slow-out}}\n",
     )
-    found = shell("topology", "run", "slow.yaml", "--until-idle", "--timeout", "2s")
+    found = shell("topology", "run", "slow.yaml", "--until-idle", "--timeout", "1s")
     assert found.code == 5, found
     assert found.err.rstrip().endswith("[SAGE220]")

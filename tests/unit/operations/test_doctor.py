@@ -66,6 +66,12 @@ def test_a_stranger_in_our_package_is_found() -> None:
     assert found.found.startswith("isage also installs")
     assert "pip uninstall isage" in found.advice
     assert doctor.owner({"sage": ["sage-streams"]}).state == "ok"
+
+
+def test_an_editable_install_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed_version", lambda name: "1.0")
+    assert "editable" in doctor.owner({"other": ["other"]}).found
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None)
     assert doctor.owner({"other": ["other"]}).state == "warn"
 
 
@@ -116,7 +122,7 @@ def test_brokers_that_do_not_answer_fail_and_none_at_all_is_a_warning(tmp_path: 
     assert (found["kafka"].state, found["groups"].state) == ("ok", "ok")
     assert "SAGE_BOOTSTRAP_SERVERS" in found["kafka"].found
     (warned,) = doctor.brokers(World(tmp_path, none, there.broker_facts, there.models))
-    assert (warned.state, warned.advice) == ("warn", "sage up")
+    assert (warned.state, warned.advice) == ("warn", "start one with `sage up`")
     (failed,) = doctor.brokers(World(tmp_path, Silent, there.broker_facts, there.models))
     assert failed.state == "fail"
     assert failed.found == "cannot reach localhost:1 (refused) [SAGE201]"
