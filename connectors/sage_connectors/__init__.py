@@ -9,18 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sage_connectors.collect_sink import CollectSink
-    from sage_connectors.collection_source import CollectionSource
     from sage_connectors.file_sink import FileSink
     from sage_connectors.file_source import FileSource
     from sage_connectors.print_sink import PrintSink
     from sage_connectors.terminal_sink import TerminalSink
 
-__all__ = ["CollectSink", "CollectionSource", "FileSink", "FileSource", "PrintSink", "TerminalSink"]
+__all__ = ["FileSink", "FileSource", "PrintSink", "TerminalSink"]
 
 _HOMES = {
-    "CollectSink": "collect_sink",
-    "CollectionSource": "collection_source",
     "FileSink": "file_sink",
     "FileSource": "file_source",
     "PrintSink": "print_sink",
