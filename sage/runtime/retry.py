@@ -16,7 +16,8 @@ def delay_before(attempt: int, policy: RetryPolicy, error: BaseException, random
     """
     if attempt >= policy.attempts:
         return None
-    ceiling = min(policy.backoff * 2.0 ** (attempt - 1), policy.max_backoff)
+    doublings = min(attempt - 1, 64)  # enough to reach any bound, and no overflow after a thousand tries
+    ceiling = min(policy.backoff * 2.0**doublings, policy.max_backoff)
     waited = ceiling * (0.5 + random_.random() / 2)
     if isinstance(error, RateLimited) and error.retry_after is not None:
         waited = max(waited, min(error.retry_after, policy.max_backoff))
