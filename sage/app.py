@@ -170,7 +170,7 @@ def ensure_local_model(model: str, progress: Callable[[int, int], None] | None =
 
 def serve_local_model(model: str, port: int) -> None:
     """Serve a local model in the foreground until interrupted."""
-    from sage.llm.local.server import default_slots, serve
+    from sage.llm.local.server import serve
 
     ensure_local_model(model)
-    serve(model, port, default_slots())
+    serve(model, port)

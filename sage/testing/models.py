@@ -22,7 +22,7 @@ class Delayed:
     reply: Reply
 
 
-class ScriptEnded(AssertionError):
+class ScriptEnded(AssertionError):  # noqa: N818 - the script ended; the test failed
     """A call came after the last reply of the script."""
 
 

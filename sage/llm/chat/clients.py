@@ -77,6 +77,7 @@ def is_loopback(base_url: str) -> bool:
 
 
 def _new_client(base_url: str, api_key: str) -> AsyncOpenAI:
+    local = is_loopback(base_url)
     return AsyncOpenAI(
         base_url=base_url,
         api_key=api_key,
@@ -84,7 +85,8 @@ def _new_client(base_url: str, api_key: str) -> AsyncOpenAI:
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
         http_client=DefaultAsyncHttpxClient(
             # A proxy from the environment must not catch calls to this machine's own model server.
-            trust_env=not is_loopback(base_url),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=not local,
+            # Small servers close idle connections just when they are used again; opening one costs nothing here.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0 if local else 64),
         ),
     )

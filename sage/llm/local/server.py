@@ -27,7 +27,9 @@ HOST = "127.0.0.1"
 CONTEXT_TOKENS = 4096
 """Prompt and answer of one call at most."""
 
-PROMPT_CACHE_MIB = 256
+SLOTS = 1
+"""Answers written at the same time. With more, or with a prompt cache, the same question gets another answer now and then,
+since sums are taken in another order beside other work; one at a time, answers repeat exactly."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sage.llm.local.server", description=__doc__)
     parser.add_argument("--model", default="local/smollm2", help="the local model to serve")
     parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--slots", type=int, default=default_slots(), help="answers written at the same time")
+    parser.add_argument("--slots", type=int, default=SLOTS, help="answers written at the same time")
     options = parser.parse_args(arguments)
     try:
         serve(options.model, options.port, options.slots)
@@ -45,12 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def default_slots() -> int:
-    """Answers at the same time: two, and more on machines with many cores."""
-    return max(2, (os.cpu_count() or 2) // 2)
-
-
-def serve(model: str, port: int, slots: int) -> None:
+def serve(model: str, port: int, slots: int = SLOTS) -> None:
     """Load the weights, listen, and wait for a signal.
 
     Raises:
@@ -84,7 +81,8 @@ def _start_engine(weights: Path, model: str, port: int, slots: int) -> Any:
     parameters.port = port
     parameters.n_parallel = slots
     parameters.n_ctx = CONTEXT_TOKENS * slots
-    parameters.cache_ram_mib = PROMPT_CACHE_MIB
+    parameters.cache_prompt = False  # see SLOTS
+    parameters.cache_ram_mib = 0
     parameters.fit_params = False
     cores = os.cpu_count() or 2
     # One core writes as many tokens as two here: small models wait for memory. Reading a prompt does scale.
