@@ -146,7 +146,7 @@ class LocalEnvironment(StreamBuilder):
         """
         plan = self.plan()
         if self._run is not None:
-            if plan.hash == self._running_hash:
+            if plan.hash == self._running_hash and not self._run.runner.failed:
                 return
             self.stop()
         from sage import app

@@ -58,7 +58,7 @@ def _with_keyword(function: Callable[..., Any], keyword: str) -> Callable[..., A
 class BoundStep:
     """One step, ready to run: opened once per actor.
 
-    ``batch`` takes (values, contexts), or only values for a ``map_batches`` function, as ``batch_takes_ctx``
+    ``code`` names the class or function, for dead letters. ``batch`` takes (values, contexts), or only values for a ``map_batches`` function, as ``batch_takes_ctx``
     says. ``predicates`` are a route's branches in order.
     """
 
@@ -66,6 +66,7 @@ class BoundStep:
     mode: Mode
     scope: StepScope
     options: Options
+    code: str = ""
     call: Call | None = None
     is_async: bool = False
     blocking: bool = False
@@ -104,7 +105,7 @@ _MODES = {"map": Mode.MAP, "flatmap": Mode.FLATMAP, "filter": Mode.FILTER, "sink
 def bind_copy(name: str, topology: str, services: Services) -> BoundStep:
     """The only step of a stage that copies a topic to another."""
     scope = StepScope(topology, name, services, logging.getLogger(f"sage.step.{topology}.{name}"))
-    return BoundStep(name, Mode.COPY, scope, Options())
+    return BoundStep(name, Mode.COPY, scope, Options(), "copy")
 
 
 def bind(step: Step, options: Options, *, topology: str, services: Services, environ: Mapping[str, str]) -> BoundStep:
@@ -117,11 +118,11 @@ def bind(step: Step, options: Options, *, topology: str, services: Services, env
     """
     scope = StepScope(topology, step.name, services, logging.getLogger(f"sage.step.{topology}.{step.name}"))
     if step.kind == "key_by":
-        return BoundStep(step.name, Mode.KEY_BY, scope, options, call=_key_call(step.target))
+        return BoundStep(step.name, Mode.KEY_BY, scope, options, _code(step.target), call=_key_call(step.target))
     if step.kind == "route":
         predicates = tuple((name, _function_call(target)) for name, target in step.branches.items())
         return BoundStep(
-            step.name, Mode.ROUTE, scope, options, predicates=predicates, default_branch=step.default_branch
+            step.name, Mode.ROUTE, scope, options, "route", predicates=predicates, default_branch=step.default_branch
         )
     if step.kind in ("process", "window", "join", "union"):
         raise NotInThisVersion(f"{step.kind} steps need keyed state, which is not in this version", where=step.where)
@@ -131,7 +132,7 @@ def bind(step: Step, options: Options, *, topology: str, services: Services, env
 def _bind_work(step: Step, options: Options, scope: StepScope, environ: Mapping[str, str]) -> BoundStep:
     shape = shape_of(step.target, step.kind)
     mode = _MODES.get(step.kind) or (Mode.FLATMAP if shape.is_generator else Mode.MAP)
-    bound = BoundStep(step.name, mode, scope, options, input_type=shape.input_type)
+    bound = BoundStep(step.name, mode, scope, options, _code(step.target), input_type=shape.input_type)
     bound.is_async = shape.is_async
     bound.blocking = options.blocking if options.blocking is not None else shape.blocking
     if is_component(step.target):
@@ -143,6 +144,14 @@ def _bind_work(step: Step, options: Options, scope: StepScope, environ: Mapping[
     else:
         bound.call = Call.of(step.target, shape)
     return bound
+
+
+def _code(target: Any) -> str:
+    """``package.module.Class`` or ``package.module.function``; a field name as it is."""
+    if isinstance(target, str):
+        return target
+    named = target if hasattr(target, "__qualname__") else type(target)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _attach_component(bound: BoundStep, component: Component) -> None:

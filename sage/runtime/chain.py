@@ -10,7 +10,7 @@ from sage.model.identity import extended
 from sage.model.keys import encode_key
 from sage.ports import RawMessage
 from sage.runtime.binding import BoundStep, Mode
-from sage.runtime.codec import handed_over
+from sage.runtime.codec import handed_over, is_marked
 from sage.runtime.outputs import Output, Targets, add_outputs
 from sage.spec.context import Context
 
@@ -74,7 +74,9 @@ class Chain:
                 return
             if step.mode is Mode.COPY:
                 self._writes.append((step, 1))
-                out += [Output(topic, message.value(), key, record_id) for topic in self._targets.main(step.name)]
+                marked = is_marked(message.headers())
+                targets = self._targets.main(step.name)
+                out += [Output(target.topic, message.value(), key, record_id, marked) for target in targets]
                 return
             result = self._call(step, value, ctx)
             if step.mode is Mode.FILTER:

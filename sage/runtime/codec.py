@@ -11,9 +11,15 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sage.errors import DecodeFailure, RecordFailure
+from sage.model.record import Headers
 
 BYTES_MARK = ("sage.format", b"bytes")
 """Last header of a record on a JSON edge whose value is plain bytes."""
+
+def is_marked(headers: Headers | None) -> bool:
+    """Whether a record's value is plain bytes whatever its topic holds."""
+    return bool(headers) and headers[-1] == BYTES_MARK  # type: ignore[index]  # not None where it is true
+
 
 Decode = Callable[[bytes], Any]
 
@@ -63,14 +69,19 @@ def _first_problem(error: ValidationError) -> str:
     return f"{place}: {problem['msg']}" if place else problem["msg"]
 
 
-def encode(value: Any) -> bytes | None:
-    """A value as its edge carries it: JSON, or bytes as they are; ``None`` is Kafka's null.
+def encode(value: Any, format: str = "json") -> bytes | None:
+    """A value as its topic carries it: JSON, text, or bytes as they are; ``None`` is Kafka's null.
 
     Raises:
-        RecordFailure: the value has no JSON form.
+        RecordFailure: the value has no JSON form, or is not what a topic of text or bytes holds.
     """
     if value is None or type(value) is bytes:
         return value
+    if format == "str" and isinstance(value, str):
+        return value.encode()
+    if format != "json":
+        holds = "text" if format == "str" else "bytes"
+        raise RecordFailure(f"the output is a {type(value).__name__}, and its topic holds {holds}, by its format")
     try:
         return orjson.dumps(value, default=json_default)
     except TypeError as error:

@@ -32,9 +32,9 @@ class DeadLetter:
 
 
 def dead_letter(
-    message: RawMessage, error: BaseException, *, topology: str, step: str, worker: str, attempts: int
+    message: RawMessage, error: BaseException, *, topology: str, step: str, code: str, worker: str, attempts: int
 ) -> DeadLetter:
-    """The dead letter of ``message``, which failed in ``step`` with ``error``."""
+    """The dead letter of ``message``, which failed in ``step``, whose class or function is ``code``."""
     class_name = f"{type(error).__module__}.{type(error).__qualname__}"
     trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
     reason: list[tuple[str, bytes | None]] = [
@@ -44,7 +44,7 @@ def dead_letter(
         (names.CONNECTOR, topology.encode()),
         (names.TASK, worker.encode()),
         (names.STAGE, step.encode()),
-        (names.CLASS, type(error).__name__.encode()),
+        (names.CLASS, code.encode()),
         (names.EXCEPTION, class_name.encode()),
         (names.MESSAGE, str(error).encode(errors="replace")[:2_000]),
         (names.STACKTRACE, trace.encode(errors="replace")),

@@ -119,6 +119,8 @@ def fast_map(setting: StageSetting, work: RecordWork, outbox: Outbox) -> FastMap
     targets = setting.targets().main(setting.steps[-1].name)
     if not (plain and single and stage.steps and len(targets) == 1 and len(stage.outputs) == 1):
         return None
+    if targets[0].format != "json":
+        return None
     if names_a_model(setting.steps[0].input_type):
         return None
-    return FastMap(setting, work, outbox, targets[0])
+    return FastMap(setting, work, outbox, targets[0].topic)

@@ -151,8 +151,8 @@ class Flights:
         """The record is dead: its letter takes the place of its outputs."""
         setting = self._setting
         flight.letter = dead_letter(
-            flight.message, error, topology=setting.plan.name, step=self._step.name, worker=setting.worker,
-            attempts=max(flight.attempts, 1),
+            flight.message, error, topology=setting.plan.name, step=self._step.name, code=self._step.code,
+            worker=setting.worker, attempts=max(flight.attempts, 1),
         )  # fmt: skip
         self._finished(flight, [])
 
@@ -204,8 +204,8 @@ class Flights:
             self._step.counters.dead += 1
             setting = self._setting
             flight.letter = dead_letter(
-                flight.message, error, topology=setting.plan.name, step=self._step.name, worker=setting.worker,
-                attempts=max(flight.attempts, 1),
+                flight.message, error, topology=setting.plan.name, step=self._step.name, code=self._step.code,
+                worker=setting.worker, attempts=max(flight.attempts, 1),
             )  # fmt: skip
         elif flight.shortened:
             self._stop(StageStopped(f"a dead letter does not fit its topic: {error.message}", where=self._where))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sage.plan.plan import StageInput
 from sage.ports import RawMessage
-from sage.runtime.codec import BYTES_MARK, decoder
+from sage.runtime.codec import decoder, is_marked
 
 
 class InputDecoder:
@@ -21,7 +21,6 @@ class InputDecoder:
         data = message.value()
         if data is None:
             return None
-        headers = message.headers()
-        if headers and headers[-1] == BYTES_MARK:
+        if is_marked(message.headers()):
             return data
         return self._by_topic[message.topic()](data)

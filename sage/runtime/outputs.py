@@ -25,17 +25,24 @@ class Output(NamedTuple):
     marked: bool = False
 
 
+class Target(NamedTuple):
+    """A topic that takes outputs, and how its values are written."""
+
+    topic: str
+    format: str = "json"
+
+
 class Targets:
     """The topics of a stage's outputs, by step and branch."""
 
-    def __init__(self, topics: Mapping[tuple[str, str | None], tuple[str, ...]]) -> None:
+    def __init__(self, topics: Mapping[tuple[str, str | None], tuple[Target, ...]]) -> None:
         self._topics = topics
 
-    def main(self, step: str) -> tuple[str, ...]:
+    def main(self, step: str) -> tuple[Target, ...]:
         """Topics that take the step's output; none where nobody reads it."""
         return self._topics.get((step, None), ())
 
-    def branch(self, step: str, branch: str) -> tuple[str, ...]:
+    def branch(self, step: str, branch: str) -> tuple[Target, ...]:
         """Topics of a branch.
 
         Raises:
@@ -48,12 +55,10 @@ class Targets:
             raise RecordFailure(f"no branch {branch!r} is read; branches of this step: {', '.join(known)}") from None
 
 
-def add_outputs(out: list[Output], topics: tuple[str, ...], value: Any, key: bytes | None, record_id: str) -> None:
-    """Encode ``value`` once and add it for each topic."""
-    if topics:
-        data = encode(value)
-        marked = type(value) is bytes
-        out.extend(Output(topic, data, key, record_id, marked) for topic in topics)
+def add_outputs(out: list[Output], targets: tuple[Target, ...], value: Any, key: bytes | None, record_id: str) -> None:
+    """Encode ``value`` and add it for each topic."""
+    marked = type(value) is bytes
+    out.extend(Output(topic, encode(value, format), key, record_id, marked) for topic, format in targets)
 
 
 def headers_of(came: Headers | None, output: Output, trace: Sequence[tuple[str, bytes]] = ()) -> Headers:

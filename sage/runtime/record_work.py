@@ -56,8 +56,9 @@ class RecordWork:
         """Send ``message`` to the dead letters with its reason."""
         setting = self._setting
         letter = dead_letter(
-            message, error, topology=setting.plan.name, step=step.name, worker=setting.worker, attempts=attempts
-        )
+            message, error, topology=setting.plan.name, step=step.name, code=step.code, worker=setting.worker,
+            attempts=attempts,
+        )  # fmt: skip
         self._outbox.bury(letter)
 
     def _attempts(self, message: RawMessage, wait: Wait, failed: Exception | None, span: Span | None) -> None:

@@ -199,6 +199,11 @@ class TopologyRunner:
             self._raise_failure()
         return False
 
+    @property
+    def failed(self) -> bool:
+        """Whether a stage stopped."""
+        return self._failures.first is not None
+
     def report(self) -> RunReport:
         """The numbers so far."""
         return self._report(time.monotonic())

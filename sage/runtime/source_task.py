@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from sage.errors import RecordTooLarge, SageError, StageStopped, TransientFailure
+from sage.errors import RecordFailure, SageError, StageStopped, TransientFailure
 from sage.model.identity import SAGE_ID, source_root
 from sage.model.json import Json
 from sage.model.keys import encode_key
@@ -70,7 +70,7 @@ class SourceTask:
         self._orders = orders
         self._fresh_epoch = fresh_epoch
         self._step = setting.steps[0]
-        self._topics = setting.targets().main(self._step.name)
+        self._targets = setting.targets().main(self._step.name)
         self._counters: StepCounters = self._step.counters
         self._tracer: Tracer = setting.tracer
         self._producer: Producer = clients.producer()
@@ -162,7 +162,6 @@ class SourceTask:
     async def _give(self, value: Any, position: Json) -> None:
         record = value if isinstance(value, Record) else Record(value)
         key = encode_key(record.key)
-        data = encode(record.value)
         record_id = source_root(self._saved.epoch, self._step.name, self._task, position)
         headers: list[tuple[str, bytes | None]] = [*record.headers]
         if not any(name == "traceparent" for name, _ in headers):
@@ -170,8 +169,8 @@ class SourceTask:
         headers.append((SAGE_ID, record_id.encode()))
         if type(record.value) is bytes:
             headers.append(BYTES_MARK)
-        for topic in self._topics:
-            await self._produce(topic, data, key, headers, record.timestamp)
+        for topic, format in self._targets:
+            await self._produce(topic, encode(record.value, format), key, headers, record.timestamp)
         self._counters.read += 1
         self._counters.written += 1
 
@@ -217,8 +216,8 @@ class SourceTask:
 
     def _stopped(self, error: Exception) -> SageError:
         after = f"after position {self._position}" if self._position is not None else "at its beginning"
-        if isinstance(error, RecordTooLarge):
-            return StageStopped(f"{error.message}; the record {after}; make it smaller or skip it", where=self._where)
+        if isinstance(error, RecordFailure):
+            return StageStopped(f"{error.message}; the record {after}", where=self._where)
         if isinstance(error, SageError):
             return error.at(self._where)
         return StageStopped(f"{type(error).__name__}: {error}; {after}", where=self._where)

@@ -11,7 +11,7 @@ from sage.model.identity import extended, topic_root
 from sage.plan.plan import Plan, Stage
 from sage.ports import Clock, RawMessage, Tracer
 from sage.runtime.binding import BoundStep
-from sage.runtime.outputs import Targets, record_id_of
+from sage.runtime.outputs import Target, Targets, record_id_of
 from sage.runtime.recovery import Recovery
 from sage.spec.options import RetryPolicy
 
@@ -38,10 +38,10 @@ class StageSetting:
 
     def targets(self) -> Targets:
         """Where the stage's outputs go."""
-        topics: dict[tuple[str, str | None], tuple[str, ...]] = {}
+        topics: dict[tuple[str, str | None], tuple[Target, ...]] = {}
         for output in self.stage.outputs:
             place = (output.step, output.branch)
-            topics[place] = (*topics.get(place, ()), output.topic)
+            topics[place] = (*topics.get(place, ()), Target(output.topic, output.format))
         return Targets(topics)
 
     def recovery(self, step: BoundStep) -> Recovery:
