@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
 from typing_extensions import Unpack
 
@@ -48,7 +48,7 @@ class StreamBuilder:
         environ: where ``${VAR}`` in configurations is looked up; this process's environment unless given.
 
     Raises:
-        InvalidTopology: the name is not one, or a default is no option.
+        InvalidTopology: the name or the guarantee is not one, or a default is no option.
     """
 
     def __init__(
@@ -66,7 +66,10 @@ class StreamBuilder:
         origin = caller_origin()
         where = None if origin is None else str(origin)
         self.name = check_name(name, what="topology", where=where)
-        self.guarantee = guarantee
+        if guarantee not in get_args(Guarantee):
+            choices = " or ".join(get_args(Guarantee))
+            raise InvalidTopology(f"guarantee must be {choices}; found {guarantee!r}", where=where)
+        self.guarantee: Guarantee = guarantee
         self.defaults = defaults if isinstance(defaults, Options) else _options(defaults or {}, where, named=False)[1]
         self.topics = topics or TopicSettings()
         self.memory: Mapping[str, Any] = dict(memory or {})

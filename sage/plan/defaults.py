@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sage.graph.topology import Step, Topology
 from sage.plan.plan import Execution
 from sage.spec.options import BatchPolicy, Options, RetryPolicy
@@ -40,7 +42,7 @@ def stage_options(step: Step, topology: Topology) -> Options:
     merged = step.options.over(topology.defaults)
     own = SAGE_DEFAULTS
     shape = shape_of(step.target, step.kind)
-    found: dict[str, object] = {"blocking": _blocking(step, shape)}
+    found: dict[str, Any] = {"blocking": _blocking(step, shape)}
     if is_component(step.target) and step.target.default_timeout is not None:
         found["timeout"] = step.target.default_timeout
     if shape.has_batch:

@@ -41,7 +41,7 @@ class Formats:
 
     def merged(self, step: Step, feeds: tuple[Feed, ...]) -> Format:
         """The one format of several streams that ``step`` hands on."""
-        found = {self.of(feed) for feed in feeds}
+        found: set[Format] = {self.of(feed) for feed in feeds}
         if len(found) == 1:
             return found.pop()
         if "bytes" in found:

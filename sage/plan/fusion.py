@@ -55,7 +55,7 @@ def cut_reason(step: Step, flow: Flow) -> str | None:
     begins = f"{step.name} begins a stage"
     if len(feeds) > 1:
         return f"{begins}: it reads {len(feeds)} streams"
-    (feed,) = feeds
+    feed = feeds[0]
     upstream = flow.steps[feed.step]
     if upstream.is_topic:
         return f"{begins}: it reads the topic {upstream.config['topic']}"

@@ -95,8 +95,15 @@ class _Planning:
     def _foreign_output(self, topic: str, feed: Feed, partitions: int) -> StageOutput:
         sinks = self.flow.topic_sinks[topic]
         self.partitions[topic] = next((s.options.partitions for s in sinks if s.options.partitions), partitions)
-        written: Format = next((s.config["format"] for s in sinks if "format" in s.config), self.formats.of(feed))
+        written = self._written_as(topic, self.formats.of(feed))
         return StageOutput(topic, feed.step, feed.branch, written, owned=False)
+
+    def _written_as(self, topic: str, given: Format) -> Format:
+        """The format that a topic sink asks for, else that of what it is given."""
+        asked: list[Format] = [
+            sink.config["format"] for sink in self.flow.topic_sinks[topic] if "format" in sink.config
+        ]
+        return asked[0] if asked else given
 
     # ------------------------------------------------------------------------------------- inputs
 
@@ -133,8 +140,9 @@ class _Planning:
             feeds = self.flow.sink_feeds(topic)
             if len(feeds) > 1:
                 found.append((sinks[0], feeds, (topic,)))
-            elif self.flow.is_topic(feeds[0].step):
-                of_source[feeds[0].step] = (*of_source.get(feeds[0].step, ()), topic)
+            elif all(self.flow.is_topic(feed.step) for feed in feeds):
+                for feed in feeds:
+                    of_source[feed.step] = (*of_source.get(feed.step, ()), topic)
         found += [(self.flow.steps[name], (Feed(name),), topics) for name, topics in of_source.items()]
         for step, _, topics in found:
             for topic in topics:
@@ -147,12 +155,7 @@ class _Planning:
 
     def _copy_stage(self, step: Step, feeds: tuple[Feed, ...], topics: tuple[str, ...]) -> Stage:
         merged = self.formats.merged(step, feeds)
-        outputs = []
-        for topic in topics:
-            written: Format = next(
-                (s.config["format"] for s in self.flow.topic_sinks[topic] if "format" in s.config), merged
-            )
-            outputs.append(StageOutput(topic, step.name, None, written, owned=False))
+        outputs = [StageOutput(to, step.name, None, self._written_as(to, merged), owned=False) for to in topics]
         reason = f"{step.name} copies {', '.join(feed.label for feed in feeds)} to {', '.join(topics)}: no code to run"
         return self._stage(step, (), "sync", inputs=self._inputs(feeds), outputs=tuple(outputs), reasons=(reason,))
 

@@ -239,7 +239,7 @@ def _option_hint(key: str, by_spelling: Mapping[str, ModelField]) -> str:
 def _problem(model: type[BaseModel], given: Any, details: ErrorDetails) -> ConfigProblem:
     """What pydantic found, in our words, with a path that exists in what was given."""
     path: list[str | int] = []
-    value = given
+    value: Any = given
     for part in details["loc"]:
         inside = (isinstance(value, Mapping) and part in value) or (
             isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)

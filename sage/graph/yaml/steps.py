@@ -83,7 +83,7 @@ class StepReader:
         )
 
     def _kind(self, path: Path, body: Mapping[str, Any]) -> StepKind:
-        kinds = [kind for kind in KINDS if kind in body]
+        kinds: list[StepKind] = [kind for kind in KINDS if kind in body]
         if len(kinds) > 1:
             self._problem(path, f"has {len(kinds)} kinds, {' and '.join(kinds)}; keep one")
         if kinds:

@@ -216,6 +216,8 @@ def test_what_is_not_in_this_version_says_so(env: StreamBuilder, lines: DataStre
 def test_names_and_defaults_of_the_topology_are_checked() -> None:
     assert "try 'a-b'" in str(told(lambda: StreamBuilder("A.b")))
     assert "did you mean partitions?" in str(told(lambda: StreamBuilder("a", defaults={"partitons": 2})))
+    twice: Any = "twice"
+    assert "must be at_least_once or exactly_once" in str(told(lambda: StreamBuilder("a", guarantee=twice)))
     assert StreamBuilder("a", defaults={"parallelism": 2}).defaults == Options(partitions=2)
 
 
