@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from sage.errors import DeadlineExceeded, NotFound, SageError
 from sage.kafka.config import masked
 from sage.kafka.consumer import committed_offsets
-from sage.kafka.errors import kafka_error, poll_failure, sage_error, text, unreachable
+from sage.kafka.errors import kafka_error, poll_failure, sage_error, unreachable
 from sage.kafka.logs import client_logger
 from sage.kafka.probe import ProbeFailed, probe
 from sage.model.partition import TopicPartition
@@ -140,7 +140,7 @@ class ConfluentAdmin:
         reader = self._reader(group)
         return self._patiently(
             f"committed offsets of {group}",
-            lambda: committed_offsets(reader, partitions, _REQUEST_TIMEOUT, address=self._address),
+            lambda: committed_offsets(reader, partitions, _REQUEST_TIMEOUT),
         )
 
     def list_groups(self) -> list[str]:
@@ -275,6 +275,7 @@ class ConfluentAdmin:
             try:
                 return ask()
             except KafkaException as exception:
+                self._client.poll(0)  # nothing else serves the error callback, which learns of refused credentials
                 late = time.monotonic() - started >= _PATIENCE
                 if kafka_error(exception).code() not in _AGAIN or self._refused or late:
                     raise self._failure(what, exception, started) from exception
@@ -286,7 +287,7 @@ class ConfluentAdmin:
             refused, self._refused = self._refused, None
             return refused
         if error.code() in _AGAIN:
-            reason = text(error)
+            reason = "it answers and serves nothing: check security.protocol"
             try:
                 probe(self._address, self._config, timeout=1.0)
             except ProbeFailed as failed:
@@ -298,7 +299,7 @@ class ConfluentAdmin:
         return sage_error(error, what, address=self._address)
 
     def _on_error(self, error: KafkaError) -> None:
-        failure = poll_failure(error, address=self._address)
+        failure = poll_failure(error, "connect", address=self._address)
         if failure is not None:
             self._refused = failure
 

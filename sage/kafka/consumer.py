@@ -23,6 +23,9 @@ from sage.ports import CommitRefused, RawMessage, RebalanceListener
 
 _log: Final = logging.getLogger("sage.kafka.consumer")
 _error_of: Final = Message.error
+_COORDINATOR_TIMEOUT: Final = 5.0
+"""Seconds that a commit waits for a broker that can take it."""
+
 _IDLE_CHECK: Final = 5.0
 """Seconds between looks at the topics of a consumer that has no partition."""
 
@@ -207,7 +210,7 @@ class ConfluentConsumer:
 
     def _on_event(self, error: KafkaError) -> None:
         """Classify an error event; keeps the first that another poll can't mend."""
-        failure = poll_failure(error, address=self._address)
+        failure = poll_failure(error, "consume", address=self._address)
         if failure is None:
             _log.info("polling on after %s", text(error))
         elif isinstance(failure, NotFound):
@@ -219,7 +222,7 @@ class ConfluentConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         # librdkafka's global errors: the connection's, mostly. Only refused credentials end a consumer.
-        failure = poll_failure(error, address=self._address)
+        failure = poll_failure(error, "consume", address=self._address)
         if failure is not None and self._failure is None and not self._closed:
             self._failure = failure
 
@@ -231,7 +234,7 @@ class ConfluentConsumer:
         self._looked = now
         for topic in self._topics:
             try:
-                found = self._consumer.list_topics(topic, timeout=2.0).topics[topic].error
+                found = self._consumer.list_topics(topic, timeout=1.0).topics[topic].error
             except KafkaException as exception:
                 _log.info("the brokers are away: %s", text(kafka_error(exception)))
                 return
@@ -289,10 +292,12 @@ class ConfluentConsumer:
             raise CommitRefused(f"not ours any more: {', '.join(strangers)}")
         if not offsets:
             return
+        positions = [_at(where, offset) for where, offset in offsets.items()]
         try:
-            answers = self._consumer.commit(
-                offsets=[_at(where, offset) for where, offset in offsets.items()], asynchronous=False
-            )
+            # Without a coordinator a commit waits for the session time-out, 45 s with KIP-848, and no other call
+            # of this consumer gets through. So ask something with a time-out of its own first: it costs 0.2 ms.
+            self._consumer.committed(positions[:1], _COORDINATOR_TIMEOUT)
+            answers = self._consumer.commit(offsets=positions, asynchronous=False)
         except KafkaException as exception:
             raise commit_failure(kafka_error(exception), address=self._address) from exception
         for answer in answers:
@@ -302,8 +307,18 @@ class ConfluentConsumer:
     def committed(
         self, partitions: Sequence[TopicPartition], timeout: float = 10.0
     ) -> dict[TopicPartition, int | None]:
-        """The group's committed offsets."""
-        return committed_offsets(self._consumer, partitions, timeout, address=self._address)
+        """The group's committed offsets.
+
+        Raises:
+            TransientFailure: no answer in time, also while a transaction on these offsets is open.
+        """
+        try:
+            return committed_offsets(self._consumer, partitions, timeout)
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.code() == KafkaError._TIMED_OUT:
+                raise TransientFailure(f"committed offsets: {text(error)}") from exception
+            raise sage_error(error, "committed offsets", address=self._address) from exception
 
     def close(self) -> None:
         """Leave the group; the listener's ``on_revoked`` runs first, and its exception is raised here."""
@@ -320,23 +335,15 @@ class ConfluentConsumer:
 
 
 def committed_offsets(
-    consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition], timeout: float, *, address: str
+    consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition], timeout: float
 ) -> dict[TopicPartition, int | None]:
-    """Committed offsets of a consumer's group.
-
-    Raises:
-        SageError: Unreachable, Unauthorized, or TransientFailure while a transaction is still open.
-    """
+    """Committed offsets of a consumer's group; raises KafkaException."""
     if not partitions:
         return {}
-    try:
-        answers = consumer.committed([_at(where) for where in partitions], timeout)
-    except KafkaException as exception:
-        raise sage_error(kafka_error(exception), "committed offsets", address=address) from exception
     offsets: dict[TopicPartition, int | None] = {}
-    for answer in answers:
+    for answer in consumer.committed([_at(where) for where in partitions], timeout):
         if answer.error is not None:
-            raise sage_error(answer.error, f"committed offset of {answer.topic}", address=address)
+            raise KafkaException(answer.error)
         where = TopicPartition(answer.topic, answer.partition)
         offsets[where] = None if answer.offset == OFFSET_INVALID else answer.offset
     return offsets

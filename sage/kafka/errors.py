@@ -119,13 +119,13 @@ def sage_error(error: KafkaError, what: str, *, address: str) -> SageError:
     return StageStopped(f"{what}: {detail}")
 
 
-def poll_failure(error: KafkaError, *, address: str) -> SageError | None:
-    """What an error event of a consumer means: ``None`` for one that another poll mends."""
+def poll_failure(error: KafkaError, what: str, *, address: str) -> SageError | None:
+    """What an error event of a client means: ``None`` for one that the client mends by itself."""
     code = error.code()
     if code in _UNAUTHORIZED or code in _MISSING or code in _INVALID:
-        return sage_error(error, "consume", address=address)
+        return sage_error(error, what, address=address)
     if error.fatal():  # the client instance is of no more use
-        return StageStopped(f"consume: {text(error)} on {address}")
+        return StageStopped(f"{what}: {text(error)} on {address}")
     # Lost connections, brokers down, a rebalance, a poll that came late: the client goes on by itself.
     return None
 

@@ -155,8 +155,11 @@ def _group_version(reader: _Reader) -> int:
 
 
 def _cluster_id(connection: socket.socket) -> str | None:
-    """The cluster id from a ``Metadata`` v4 request for no topics."""
-    answer = _call(connection, _METADATA, 4, struct.pack(">i?", 0, False))
+    """The cluster id from a ``Metadata`` v4 request for no topics; ``None`` from a broker that wants credentials."""
+    try:
+        answer = _call(connection, _METADATA, 4, struct.pack(">i?", 0, False))
+    except ConnectionError:
+        return None
     reader = _Reader(answer)
     reader.skip(4)  # throttle time
     for _ in range(reader.integer(">i")):

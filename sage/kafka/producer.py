@@ -171,7 +171,7 @@ class ConfluentProducer:
             self._failures.append(delivery_failure(error, message.topic() or "", _partition(message)))
 
     def _on_error(self, error: KafkaError) -> None:
-        failure = poll_failure(error, address=self._address)
+        failure = poll_failure(error, "produce", address=self._address)
         if failure is not None and not error.fatal():  # a fatal one is told by produce or the transaction
             self._refused = failure
 
