@@ -46,9 +46,13 @@ def run(
     With --until-idle it exits 1 when a record died, 5 when the time was over.
     """
     from sage import app
+    from sage.graph.topology import Topology
+    from sage.operations.topologies import check
 
     limit = _limit(timeout, until_idle=until_idle)
     found = app.load_target(target, environ=os.environ)
+    # Before anything is started or made: what is missing here would only be told step by step.
+    check(found if isinstance(found, Topology) else found.topology, os.environ, secrets=True)
     environment = app.environment_for(
         found,
         bootstrap_servers=bootstrap_servers,
