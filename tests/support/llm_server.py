@@ -26,7 +26,7 @@ class FakeOpenAI:
             insufficient_quota, ``unknown_model`` 404, ``refused`` 400, ``failing`` 503, ``garbage`` HTML with 200,
             ``empty`` no choices, ``broken_off`` closes half-way. Settable while it runs.
         reply: the answer's text, or a function of the request's JSON.
-        models: what ``/models`` lists.
+        models: what ``/models`` lists; with ``lists_models=False`` there is no such page.
         retry_after: seconds in the Retry-After header of ``limited``.
         fail_first: so many calls get ``mode``, later ones are ``ok``; ``None`` is all.
         calls: the JSON of every chat call, in order.
@@ -36,6 +36,7 @@ class FakeOpenAI:
     mode: Mode = "ok"
     reply: str | Callable[[dict[str, Any]], str] = "Twenty days."
     models: tuple[str, ...] = ("fake-model",)
+    lists_models: bool = True
     retry_after: float = 0.2
     fail_first: int | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -101,6 +102,8 @@ def _handler(service: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
                 return self._hang()
             if service.mode == "unauthorized":
                 return self._error("unauthorized")
+            if not service.lists_models:
+                return self._json(404, {"detail": "Not Found"})
             if self.path == "/v1/models":
                 return self._json(
                     200, {"object": "list", "data": [{"id": m, "object": "model"} for m in service.models]}

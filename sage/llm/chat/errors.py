@@ -46,7 +46,11 @@ class GarbageReply(Exception):  # noqa: N818 - internal; becomes a TransientFail
     """The service answered with something that is not a chat completion."""
 
 
-SERVICE_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, GarbageReply)
+class BrokenOff(Exception):  # noqa: N818 - internal, as above
+    """The stream ended before the answer did."""
+
+
+SERVICE_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, GarbageReply, BrokenOff)
 """What ``classified`` knows; anything else is a mistake of ours and must show itself."""
 
 

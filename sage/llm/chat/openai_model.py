@@ -9,9 +9,9 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from sage.errors import NotFound, TransientFailure, Unauthorized, Unreachable
+from sage.errors import NotFound, Unauthorized, Unreachable
 from sage.llm.chat.clients import ClientLease, lease
-from sage.llm.chat.errors import SERVICE_ERRORS, GarbageReply, classified, timed_out
+from sage.llm.chat.errors import SERVICE_ERRORS, BrokenOff, GarbageReply, classified, timed_out
 from sage.model.documents import Usage
 from sage.ports import ChatRequest, ChatResponse
 
@@ -147,12 +147,12 @@ class _Collected:
         """The finished answer.
 
         Raises:
-            TransientFailure: the stream ended before the answer did.
+            BrokenOff: the stream ended before the answer did.
             GarbageReply: there was no answer in it at all.
         """
         if self.finish_reason is None:
             if self.pieces:
-                raise TransientFailure(f"the answer of model {request.model} broke off after {len(self.pieces)} pieces")
+                raise BrokenOff(f"the stream ended after {len(self.pieces)} pieces")
             raise GarbageReply("an event stream without choices")
         return ChatResponse(
             text="".join(self.pieces),

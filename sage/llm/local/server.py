@@ -28,7 +28,7 @@ CONTEXT_TOKENS = 4096
 """Prompt and answer of one call at most."""
 
 SLOTS = 1
-"""Answers written at the same time. With more, or with a prompt cache, the same question gets another answer now and then,
+"""Answers written at the same time. With more, or with a prompt cache, one question gets another answer now and then,
 since sums are taken in another order beside other work; one at a time, answers repeat exactly."""
 
 

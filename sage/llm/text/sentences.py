@@ -47,4 +47,4 @@ def _blocks(text: str) -> list[str]:
 
 def _joint(before: str, after: str) -> str:
     """Wrapped Chinese lines join without a space."""
-    return "" if ord(before[-1]) > 0x2E7F and ord(after[0]) > 0x2E7F else " "
+    return "" if ord(before[-1]) > 0x2E7F or ord(after[0]) > 0x2E7F else " "
