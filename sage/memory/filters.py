@@ -161,7 +161,8 @@ def milvus_text(tree: Filter) -> str:
 
 
 def _present(field: Field, text: str) -> str:
-    return f"(exists {field.milvus} and {text})"
+    # Parentheses: to a Milvus server `exists a and b` is `exists (a and b)`.
+    return f"((exists {field.milvus}) and {text})"
 
 
 def _literal(value: Value) -> str:

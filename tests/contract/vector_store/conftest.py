@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,11 @@ def memory_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemorySe
     server.end()
 
 
-@pytest.fixture(params=["in_memory", "embedded", "server"])
+REMOTE = "SAGE_TEST_MILVUS_URI"
+"""The address of a Milvus server that tests may write to; its collections are dropped."""
+
+
+@pytest.fixture(params=["in_memory", "embedded", "server", *(["remote"] if REMOTE in os.environ else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     made: VectorStore
     if request.param == "in_memory":
@@ -28,8 +33,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
     elif request.param == "embedded":
         made = MilvusVectorStore(tmp_path / "memory")
     else:
-        server: MemoryServer = request.getfixturevalue("memory_server")
-        made = MilvusVectorStore(server.uri)
+        server: MemoryServer | None = request.getfixturevalue("memory_server") if request.param == "server" else None
+        made = MilvusVectorStore(os.environ[REMOTE] if server is None else server.uri)
         for name in made.list():
             made.drop(name)
     yield made
