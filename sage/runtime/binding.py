@@ -58,8 +58,8 @@ def _with_keyword(function: Callable[..., Any], keyword: str) -> Callable[..., A
 class BoundStep:
     """One step, ready to run: opened once per actor.
 
-    ``code`` names the class or function, for dead letters. ``batch`` takes (values, contexts), or only values for a ``map_batches`` function, as ``batch_takes_ctx``
-    says. ``predicates`` are a route's branches in order.
+    ``code`` names the class or function, for dead letters. ``batch`` takes (values, contexts), or only values for
+    a ``map_batches`` function, as ``batch_takes_ctx`` says. ``predicates`` are a route's branches in order.
     """
 
     name: str
@@ -150,8 +150,9 @@ def _code(target: Any) -> str:
     """``package.module.Class`` or ``package.module.function``; a field name as it is."""
     if isinstance(target, str):
         return target
-    named = target if hasattr(target, "__qualname__") else type(target)
-    return f"{named.__module__}.{named.__qualname__}"
+    name = getattr(target, "__qualname__", None) or type(target).__qualname__
+    module = getattr(target, "__module__", None) or getattr(target, "__objclass__", type(target)).__module__
+    return f"{module}.{name}"
 
 
 def _attach_component(bound: BoundStep, component: Component) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sage.errors import RecordFailure
+from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import extended
 from sage.model.keys import encode_key
 from sage.ports import RawMessage
@@ -61,9 +61,10 @@ class Chain:
         self, start: int, value: Any, key: bytes | None, message: RawMessage, record_id: str, out: list[Output]
     ) -> None:
         for index in range(start, len(self._steps)):
-            step = self.current = self._steps[index]
+            step = self._steps[index]
             if index:
-                value = handed_over(value, step.input_type)
+                value = self._hand_over(value, index)
+            self.current = step
             self._reads.append(step)
             ctx = self._contexts[index].bind(message, record_id)
             if step.mode is Mode.FLATMAP:
@@ -89,6 +90,15 @@ class Chain:
             self._emitted(step, ctx, key, record_id, out)
             self._writes.append((step, 1))
         add_outputs(out, self._targets.main(self._steps[-1].name), value, key, record_id)
+
+    def _hand_over(self, value: Any, index: int) -> Any:
+        """The value as step ``index`` sees it: a form it can't have is its giver's failure, else its reader's."""
+        self.current = self._steps[index - 1]
+        try:
+            return handed_over(value, self._steps[index].input_type)
+        except DecodeFailure:
+            self.current = self._steps[index]
+            raise
 
     def _fan_out(
         self, index: int, step: BoundStep, ctx: Context, value: Any, key: bytes | None,

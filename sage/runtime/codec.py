@@ -16,6 +16,7 @@ from sage.model.record import Headers
 BYTES_MARK = ("sage.format", b"bytes")
 """Last header of a record on a JSON edge whose value is plain bytes."""
 
+
 def is_marked(headers: Headers | None) -> bool:
     """Whether a record's value is plain bytes whatever its topic holds."""
     return bool(headers) and headers[-1] == BYTES_MARK  # type: ignore[index]  # not None where it is true

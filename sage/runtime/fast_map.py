@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from sage.errors import RecordTooLarge
+from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import SAGE_ID, topic_root
 from sage.ports import RawMessage
 from sage.runtime.binding import Mode
-from sage.runtime.codec import BYTES_MARK, handed_over, json_default, names_a_model
+from sage.runtime.codec import BYTES_MARK, encode, handed_over, json_default, names_a_model
 from sage.runtime.outbox import Outbox
 from sage.runtime.record_work import RecordWork, Wait
 from sage.runtime.stage_context import StageSetting
@@ -56,6 +56,7 @@ class FastMap:
                     continue
                 if not headers or headers[-1][0] != SAGE_ID:
                     headers = self._identified(message, headers)
+                result: Any = _NOTHING
                 try:
                     result = function(loads(value))
                     if result is None or type(result) is bytes:
@@ -69,7 +70,7 @@ class FastMap:
                         send(target, data, message.key(), headers, timestamp if kind else None)
                     fast += 1
                 except Exception as error:
-                    self._failed(message, error, wait)
+                    self._failed(message, error, result, wait)
                 self.done += 1
         finally:
             for step in self._steps:
@@ -84,11 +85,15 @@ class FastMap:
         root = topic_root(self._topic_id, message.partition(), message.offset())
         return [*kept, (SAGE_ID, root.encode())]
 
-    def _failed(self, message: RawMessage, error: Exception, wait: Wait) -> None:
-        if isinstance(error, orjson.JSONDecodeError):
-            self._work.run(message, wait)  # says it again, as the decode failure that it is
-            return
-        at = len(self._steps) - 1 if isinstance(error, RecordTooLarge) else self._failed_at
+    def _failed(self, message: RawMessage, error: Exception, result: Any, wait: Wait) -> None:
+        """Hand a failed record to the careful way, which does not call again what has been called."""
+        if result is _NOTHING:
+            if isinstance(error, orjson.JSONDecodeError) and not _is_json(message.value()):
+                self._work.run(message, wait)  # says it again, as the decode failure that it is
+                return
+            at = self._failed_at
+        else:  # the functions are through: what failed is their result's form, or its sending
+            error, at = _form_failure(result) or error, len(self._steps) - 1
         self._work.run(message, wait, failed=error, failed_at=at)
 
     def _composed(self) -> Callable[[Any], Any]:
@@ -98,17 +103,42 @@ class FastMap:
         pairs = [(call, step.input_type) for call, step in zip(calls, self._steps, strict=True)]
 
         def composed(value: Any) -> Any:
-            at = 0
+            at, handing = 0, False
             try:
                 for call, wanted in pairs:
-                    value = call(handed_over(value, wanted) if at else value)
+                    if at:
+                        handing = True
+                        value = handed_over(value, wanted)
+                        handing = False
+                    value = call(value)
                     at += 1
-            except BaseException:
-                self._failed_at = at
+            except BaseException as error:
+                # A form that a value can't have is its giver's failure; one that its reader can't take, the reader's.
+                self._failed_at = at - 1 if handing and not isinstance(error, DecodeFailure) else at
                 raise
             return value
 
         return composed
+
+
+_NOTHING: Any = object()
+
+
+def _is_json(data: bytes | None) -> bool:
+    try:
+        orjson.loads(data or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _form_failure(result: Any) -> RecordFailure | None:
+    """Why ``result`` has no form on a topic, if it has none."""
+    try:
+        encode(result)
+    except RecordFailure as failure:
+        return failure
+    return None
 
 
 def fast_map(setting: StageSetting, work: RecordWork, outbox: Outbox) -> FastMap | None:

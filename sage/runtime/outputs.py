@@ -58,7 +58,7 @@ class Targets:
 def add_outputs(out: list[Output], targets: tuple[Target, ...], value: Any, key: bytes | None, record_id: str) -> None:
     """Encode ``value`` and add it for each topic."""
     marked = type(value) is bytes
-    out.extend(Output(topic, encode(value, format), key, record_id, marked) for topic, format in targets)
+    out.extend(Output(topic, encode(value, written), key, record_id, marked) for topic, written in targets)
 
 
 def headers_of(came: Headers | None, output: Output, trace: Sequence[tuple[str, bytes]] = ()) -> Headers:

@@ -169,8 +169,8 @@ class SourceTask:
         headers.append((SAGE_ID, record_id.encode()))
         if type(record.value) is bytes:
             headers.append(BYTES_MARK)
-        for topic, format in self._targets:
-            await self._produce(topic, encode(record.value, format), key, headers, record.timestamp)
+        for topic, written in self._targets:
+            await self._produce(topic, encode(record.value, written), key, headers, record.timestamp)
         self._counters.read += 1
         self._counters.written += 1
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sage.errors import SageError
 from sage.model.partition import TopicPartition
@@ -106,23 +107,25 @@ class Turns:
             flight.started = flight.started or now
             flight.attempts += 1
         self._open_spans(flights)
-        blocked: list[Flight] = []
+        waiting: dict[Flight, float] = {}
         try:
             results = await self._work.run(flights)
         except Exception as error:
             if len(flights) > 1 and classify(error) is Verdict.DEAD:
                 self._try_alone(flights)
                 return
-            blocked = [flight for flight in flights if self._deal_with(flight, error)]
+            for flight in flights:
+                self._deal_with(flight, error, waiting)
         else:
             for flight, result in zip(flights, results, strict=True):
-                if not isinstance(result, Exception):
+                if isinstance(result, Exception):
+                    self._deal_with(flight, result, waiting)
+                else:
                     self._finished(flight, result)
-                elif self._deal_with(flight, result):
-                    blocked.append(flight)
         finally:
             self._close_spans(flights)
-        self._release([flight for flight in flights if flight not in blocked])
+        blocked = self._try_again(waiting)
+        self._release([flight for flight in flights if flight.lane not in blocked])
 
     def _try_alone(self, flights: list[Flight]) -> None:
         """A micro-batch failed for one of its records: try each by itself, so that only the bad one pays."""
@@ -132,29 +135,43 @@ class Turns:
         self._lanes.put_back(flights)
         self._release(flights)
 
-    def _deal_with(self, flight: Flight, error: Exception) -> bool:
-        """Decide on a failed record; true where its lane stays blocked until its next try."""
+    def _deal_with(self, flight: Flight, error: Exception, waiting: dict[Flight, float]) -> None:
+        """Decide on a failed record; one that is to be tried again goes to ``waiting``, with the seconds until then."""
         if flight.span is not None:
             flight.span.fail(error)
         try:
             decision = self._recovery.decide(error, flight.message, flight.attempts)
         except SageError as stop:
             self._failed(stop)
-            return True
+            waiting[flight] = math.inf  # not committed, and nothing of its lane runs any more
+            return
         if decision.action == "retry":
-            asyncio.get_running_loop().call_later(decision.delay, self._again, flight)
-            return True
+            waiting[flight] = decision.delay
+            return
         if decision.action == "skip":
             flight.skipped = True
             self._finished(flight, [])
         else:
             self._buried(flight, error)
-        return False
 
-    def _again(self, flight: Flight) -> None:
-        """The wait is over: the record runs before all others of its lane."""
-        self._lanes.put_back([flight])
-        self._release([flight])
+    def _try_again(self, waiting: Mapping[Flight, float]) -> set[Lane | None]:
+        """Have these run again later; their lanes, which stay blocked until then.
+
+        Records of one lane that failed in one batch wait together, else they would overtake each other.
+        """
+        lanes: dict[Lane | None, list[Flight]] = {}
+        for flight in waiting:
+            lanes.setdefault(flight.lane, []).append(flight)
+        for flights in lanes.values():
+            delay = max(waiting[flight] for flight in flights)
+            if delay < math.inf:
+                asyncio.get_running_loop().call_later(delay, self._again, flights)
+        return set(lanes)
+
+    def _again(self, flights: list[Flight]) -> None:
+        """The wait is over: the records run before all others of their lane."""
+        self._lanes.put_back(flights)
+        self._release(flights)
         self.go()
 
     def _release(self, flights: Sequence[Flight]) -> None:

@@ -1,0 +1,149 @@
+"""One stage on a bench: its setting, its task, an in-memory broker, and virtual time, without an actor around."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import orjson
+
+from sage.graph.builder import StreamBuilder
+from sage.graph.stream import DataStream
+from sage.model.partition import TopicPartition
+from sage.plan.plan import Plan
+from sage.plan.planner import compile_plan
+from sage.ports import RawMessage, TopicSpec, Tracer
+from sage.runtime.actor import Actor
+from sage.runtime.assembly import assemble_actor, bind_stage
+from sage.runtime.async_task import AsyncTask
+from sage.runtime.outbox import Outbox
+from sage.runtime.stage_context import StageSetting
+from sage.runtime.sync_task import SyncTask
+from sage.runtime.topics import prepare_topics
+from sage.testing.broker import InMemoryClients, InMemoryMessage
+from sage.testing.services import ScriptedServices
+from sage.testing.virtual_time import ManualClock, VirtualBridge, VirtualLoop
+from sage.tracing.idle import IdleTracer
+
+IN = "in"
+"""The topic that every bench's topology reads."""
+
+
+class Bench:
+    """Builds ``from_topic("in")`` and what ``build`` adds to it, and gives the parts of one stage.
+
+    Args:
+        build: adds steps to the stream of the topic ``in``.
+        stage: the stage on the bench; the first that reads ``in`` by default.
+        partitions: of the topic ``in``.
+        format: of the topic ``in``.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[DataStream[Any]], Any],
+        *,
+        stage: str | None = None,
+        partitions: int = 1,
+        format: str = "json",
+        message_max_bytes: int = 1_000_000,
+        queue_limit: int = 100_000,
+        tracer: Tracer | None = None,
+        fuse: bool = True,
+    ) -> None:
+        builder = StreamBuilder("t")
+        build(cast("DataStream[Any]", builder.from_topic(IN, format=format)))  # type: ignore[call-overload]
+        self.plan: Plan = compile_plan(builder.build(), fuse=fuse)
+        self.clock = ManualClock()
+        self.clients = InMemoryClients(
+            now_ms=self.clock.now_ms, message_max_bytes=message_max_bytes, queue_limit=queue_limit
+        )
+        self.clients.admin().create([TopicSpec(IN, partitions)])
+        topics = prepare_topics(self.plan, self.clients)
+        self.loop = VirtualLoop(self.clock)
+        self.bridge = VirtualBridge(self.loop)
+        chosen = self.plan.by_name[stage] if stage else next(s for s in self.plan.stages if s.execution != "source")
+        steps = bind_stage(self.plan, chosen, ScriptedServices(), {})
+        ids = {name: info.topic_id for name, info in topics.items()}
+        self.setting = StageSetting(
+            self.plan, chosen, steps, ids, self.clock, tracer or IdleTracer(), "worker-1", random=random.Random(7)
+        )
+        self.producer = self.clients.producer()
+        self._feeder = self.clients.producer()
+
+    # -------------------------------------------------------------------------------------- the parts
+
+    def sync_task(self) -> SyncTask:
+        """The stage's task, opened."""
+        task = SyncTask(self.setting, Outbox(self.producer, self.plan.dead_letter_topic), self.bridge.call)
+        task.open()
+        return task
+
+    def async_task(self, *partitions: int) -> AsyncTask:
+        """The stage's task, opened and assigned the partitions of ``in``."""
+        task = AsyncTask(self.setting, self.producer, self.bridge)
+        task.open()
+        task.assigned([TopicPartition(IN, number) for number in partitions or (0,)])
+        return task
+
+    def actor(self) -> Actor:
+        """The stage's actor, opened; ``step`` it by hand."""
+        actor = assemble_actor(self.setting, self.clients, self.bridge)
+        actor.open()
+        return actor
+
+    # ---------------------------------------------------------------------------------------- moving
+
+    def feed(self, *values: Any, keys: Any = None, partition: int = -1, raw: bool = False) -> list[RawMessage]:
+        """Put values on ``in``; all that stands there now, as a consumer would give it."""
+        for index, value in enumerate(values):
+            key = keys[index] if keys else None
+            data = value if raw else None if value is None else orjson.dumps(value)
+            self._feeder.produce(IN, data, key, partition=partition if key is None else -1)
+        self._feeder.flush(0)
+        return list(self.clients.messages(IN))
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Let the loop do what it can, and ``seconds`` pass."""
+        end = self.clock.monotonic() + seconds
+        self.loop.run_until_idle()
+        while self.clock.monotonic() < end:
+            timer = self.loop.next_timer
+            self.clock.advance_to(end if timer is None else min(end, timer))
+            self.loop.run_until_idle()
+
+    # --------------------------------------------------------------------------------------- looking
+
+    def out(self, step: str | None = None, branch: str | None = None) -> list[Any]:
+        """The JSON values on the output topic of ``step`` (of the stage's last step by default)."""
+        return [_value(message) for message in self.produced(step, branch)]
+
+    def produced(self, step: str | None = None, branch: str | None = None) -> list[InMemoryMessage]:
+        """The messages there."""
+        name = step or self.setting.steps[-1].name
+        topics = [o.topic for o in self.setting.stage.outputs if o.step == name and o.branch == branch]
+        return list(self.clients.messages(topics[0]))
+
+    def dead(self) -> list[InMemoryMessage]:
+        """The dead letters."""
+        return list(self.clients.messages(self.plan.dead_letter_topic))
+
+    def dead_offsets(self) -> list[int]:
+        """The input offsets of the dead letters."""
+        return [int(text(each)["__connect.errors.offset"]) for each in self.dead()]
+
+
+def text(message: RawMessage) -> Mapping[str, str]:
+    """A message's headers as texts."""
+    return {name: (value or b"").decode() for name, value in message.headers() or ()}
+
+
+def _value(message: RawMessage) -> Any:
+    data = message.value()
+    return None if data is None else orjson.loads(data)
+
+
+def at(partition: int = 0) -> TopicPartition:
+    """A partition of ``in``."""
+    return TopicPartition(IN, partition)
