@@ -27,6 +27,11 @@ class Step:
     after: str = ""
 
     @property
+    def label(self) -> str:
+        """The verb: ``ingest`` of ``memory ingest``."""
+        return self.arguments[1] if self.arguments[0] in {"memory", "topology"} else self.arguments[0]
+
+    @property
     def typed(self) -> str:
         """The line as typed: ``sage init handbook --template rag-qa && cd handbook``."""
         return f"sage {shlex.join(self.arguments)}{self.after}"
@@ -71,7 +76,7 @@ class Typist:
         self.show(step.typed)
         began = time.monotonic()
         code = run(step.arguments, self.folder, output=self.output, environ=self.environ, render=render)
-        self.seconds[step.arguments[0]] = time.monotonic() - began
+        self.seconds[step.label] = time.monotonic() - began
         if code:
             raise StepFailed(f"`{step.typed}` ended with exit code {code}", where=str(self.folder), exit_code=code)
 

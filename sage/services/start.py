@@ -78,7 +78,12 @@ class Start:
                 "stop it with `sage down` to move it",
                 where=str(self.data_dir),
             )
-        if not self._recovers(name, entry):
+        command = self.factories[name](self.data_dir, entry.port)
+        if self._is_another_model(command, entry):
+            self.tell(f"the model server served {entry.capabilities['model']}; starting it again")
+            stop_entries([entry], timeout=5.0)
+            return False
+        if not self._recovers(command, entry):
             self.tell(f"the {name} does not answer; starting it again")
             stop_entries([entry], timeout=5.0)
             return False
@@ -86,10 +91,26 @@ class Start:
             self._entries[name] = replace(entry, kept=True)
         return True
 
-    def _recovers(self, name: str, entry: ServiceEntry) -> bool:
-        ready = self.factories[name](self.data_dir, entry.port).ready
+    def _is_another_model(self, command: ServiceCommand, entry: ServiceEntry) -> bool:
+        """Whether the server that runs serves another model than the one wanted, and may be replaced.
+
+        Raises:
+            FolderInUse: it serves others that count on it.
+        """
+        running, wanted = entry.capabilities.get("model"), command.capabilities.get("model")
+        if running == wanted:
+            return False
+        if self.owner is not None and (entry.kept or set(self._users) - {self.owner}):
+            raise FolderInUse(
+                f"the model server of this folder serves {running} to others, not {wanted}; "
+                "use that model, another --data-dir, or a base_url",
+                where=str(self.data_dir),
+            )
+        return True
+
+    def _recovers(self, command: ServiceCommand, entry: ServiceEntry) -> bool:
         deadline = time.monotonic() + _RECOVERY
-        while not ready():
+        while not command.ready():
             if time.monotonic() >= deadline or not processes.is_same(entry.pid, entry.identity):
                 return False
             time.sleep(0.05)
@@ -106,7 +127,9 @@ class Start:
         self.tell(f"starting the {name} on port {port}")
         started_by = "sage up" if self.owner is None else f"process {self.owner}"
         command = self.factories[name](self.data_dir, port)
-        launched = launch(command, self.data_dir, started_by=started_by, kept=self.owner is None)
+        # What `sage up` asked to keep stays kept when a program starts it again after a crash.
+        kept = self.owner is None or (earlier is not None and earlier.kept)
+        launched = launch(command, self.data_dir, started_by=started_by, kept=kept)
         # Written before it answers: were this program killed now, the next one would find the process.
         self._entries[name] = launched.entry
         self._write()

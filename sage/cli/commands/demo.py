@@ -41,10 +41,12 @@ def demo(
         typist.type(script.UP)
         typist.type(script.INGEST)
         ways = _run(typist, project)
+        _show_ways(shown, ways)
     finally:
         if not keep_up and (project / ".sage" / "up.json").exists():
-            script.run(script.DOWN.arguments, project, output=_output(shown), environ=typist.environ)
-    _show(shown, ways, project, typist, time.monotonic() - began)
+            # Also after a failure and Ctrl-C: nothing of a demo stays behind on the machine.
+            typist.type(script.DOWN)
+    _show_summary(shown, ways, project, typist, time.monotonic() - began)
 
 
 def _environ(shown: Terminal) -> dict[str, str]:
@@ -80,16 +82,8 @@ def _run(typist: Typist, project: Path) -> list[Journey]:
     return journeys(watch.sightings, topics)
 
 
-def _show(shown: Terminal, ways: list[Journey], project: Path, typist: Typist, seconds: float) -> None:
+def _show_ways(shown: Terminal, ways: list[Journey]) -> None:
     if shown.is_structured:
-        shown.data(
-            {
-                "folder": str(project),
-                "seconds": round(seconds, 2),
-                "commands": {name: round(one, 2) for name, one in typist.seconds.items()},
-                "records": [_way(journey) for journey in ways],
-            }
-        )
         return
     shown.line()
     shown.line("Where each record went: topic partition:offset, and the time since the topic before")
@@ -100,6 +94,19 @@ def _show(shown: Terminal, ways: list[Journey], project: Path, typist: Typist, s
             time_text = "" if waited is None else f"+{milliseconds(waited)}"
             shown.line(f"    {sighting!s:<36} {time_text}".rstrip())
     shown.line()
+
+
+def _show_summary(shown: Terminal, ways: list[Journey], project: Path, typist: Typist, seconds: float) -> None:
+    if shown.is_structured:
+        shown.data(
+            {
+                "folder": str(project),
+                "seconds": round(seconds, 2),
+                "commands": {name: round(one, 2) for name, one in typist.seconds.items()},
+                "records": [_way(journey) for journey in ways],
+            }
+        )
+        return
     each = ", ".join(f"{name} {milliseconds(one)}" for name, one in typist.seconds.items())
     shown.line(f"{len(ways)} questions in {milliseconds(seconds)} ({each}).")
     shown.line(f"The project is in {project}; go on there with `sage up`.")

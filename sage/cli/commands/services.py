@@ -26,6 +26,8 @@ _COLUMNS = (
     Column("log", wide=True),
 )
 
+DEFAULT_MODEL = "local/smollm2"
+
 _HINT = "nothing runs for {folder}; start with `sage up`"
 
 
@@ -52,6 +54,8 @@ def up(
     shown = terminal()
     chosen = model or chat_model_of(Path.cwd())
     wanted = _wanted(only, with_model=chosen is not None)
+    if "model" in wanted and chosen is None:
+        chosen = DEFAULT_MODEL
     asked = {"broker": broker_port, "memory": memory_port, "model": model_port}
     began = time.monotonic()
     state = ServiceSet(data_dir).up(

@@ -37,6 +37,7 @@ def test_the_demo_answers_every_question_and_shows_its_way(tmp_path: Path) -> No
         "sage up",
         "sage memory ingest handbook docs/",
         "sage topology run rag-qa.yaml --until-idle",
+        "sage down",
     ]
     assert "secret-key" not in done.out + done.err
     assert not (tmp_path / "here" / "handbook" / ".sage" / "up.json").exists()

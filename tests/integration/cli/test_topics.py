@@ -147,6 +147,42 @@ def test_a_run_goes_on_where_it_stopped_and_drains_on_signals(with_broker: Shell
     assert values() == ["ONE", "THREE", "TWO"]
 
 
+def test_ctrl_c_in_mid_run_drains_and_the_next_run_does_the_rest(with_broker: Shell) -> None:
+    shell = Shell(with_broker.folder)
+    shell.write("many.txt", "".join(f"{number}\n" for number in range(60)))
+    shell.write(
+        "pause.py",
+        "import asyncio\nasync def pause(text: str) -> str:\n    await asyncio.sleep(0.2)\n    return text\n",
+    )
+    shell.write(
+        "mid.yaml",
+        "version: 1\nname: mid\nsteps:\n"
+        "  lines: {source: file, config: {path: many.txt}}\n"
+        "  pause: {map: 'pause.py:pause', from: lines, concurrency: 2}\n"
+        "  out: {sink: topic, from: pause, config: {topic: mid-out}}\n",
+    )
+
+    def values() -> list[int]:
+        lines = shell("topics", "tail", "mid-out", "--from-beginning", "-o", "json").out.splitlines()
+        return [int(json.loads(line)["value"]) for line in lines]
+
+    process = shell.start("topology", "run", "mid.yaml", "--until-idle")
+    try:
+        wait_until(lambda: len(values()) >= 5, timeout=60, what="five records came through")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        _, said = process.communicate()
+        assert "Traceback" not in said
+        assert said.splitlines()[-1] == "interrupted"
+    finally:
+        process.kill()
+        process.communicate()
+    rest = shell("topology", "run", "mid.yaml", "--until-idle")
+    assert rest.code == 0, rest.err
+    # A drain that was in time leaves nothing to do twice.
+    assert sorted(values()) == list(range(60))
+
+
 def test_a_run_that_takes_too_long_is_5(with_broker: Shell) -> None:
     shell = Shell(with_broker.folder)
     shell.write("few.txt", "one\n")

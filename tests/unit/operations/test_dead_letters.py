@@ -26,7 +26,7 @@ def kill(clients: InMemoryClients, write: Write, value: bytes, error: BaseExcept
     found: list[InMemoryMessage] = []
     while not found or found[-1].value() != value:
         found += consumer.poll(100, 0.1)  # type: ignore[arg-type]
-    letter = dead_letter(found[-1], error, topology="qa", step=step, worker="w1", attempts=3)
+    letter = dead_letter(found[-1], error, topology="qa", step=step, code="tests.prompt", worker="w1", attempts=3)
     write("qa.dlq", [letter.value], key=letter.key, headers=letter.headers)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sage.model.service import ServiceCommand
 
 
-def factory(name: str = "broker", mode: str = "serve") -> Callable[[Path, int], ServiceCommand]:
+def factory(name: str = "broker", mode: str = "serve", **capabilities: str) -> Callable[[Path, int], ServiceCommand]:
     """A factory for ``ServiceSet.up`` that starts ``tcp_server.py`` in that mode."""
 
     def make(data_dir: Path, port: int) -> ServiceCommand:
@@ -21,7 +21,7 @@ def factory(name: str = "broker", mode: str = "serve") -> Callable[[Path, int], 
             port=port,
             ready=lambda: ask(port) is not None,
             env={"SAGE_TEST_SERVICE": name},
-            capabilities={"kind": f"tcp {name}"},
+            capabilities={"kind": f"tcp {name}", **capabilities},
         )
 
     return make

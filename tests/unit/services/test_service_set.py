@@ -271,3 +271,33 @@ def test_the_record_is_plain_json_for_other_programs(services: ServiceSet) -> No
     data = json.loads(services.file.read_text())
     assert data["services"]["broker"]["port"] == entry.port
     assert data["services"]["broker"]["kept"] is True
+
+
+def test_a_kept_service_that_a_program_starts_again_stays_kept(services: ServiceSet) -> None:
+    before = services.up(["broker"], factories=BROKER).services["broker"]
+    processes.kill(before.pid, before.identity)
+    after = services.up(["broker"], factories=BROKER, owner=os.getpid()).services["broker"]
+    assert services.leave(os.getpid()) == []
+    assert ask(after.port) == after.pid
+
+
+def test_sage_up_with_another_model_replaces_the_model_server(services: ServiceSet) -> None:
+    first, second = {"model": factory("model", model="local/a")}, {"model": factory("model", model="local/b")}
+    before = services.up(["model"], factories=first).services["model"]
+    after = services.up(["model"], factories=second).services["model"]
+    assert after.capabilities["model"] == "local/b"
+    assert after.port == before.port
+    assert not processes.is_same(before.pid, before.identity)
+
+
+def test_a_program_does_not_take_the_model_server_from_others(services: ServiceSet) -> None:
+    first, second = {"model": factory("model", model="local/a")}, {"model": factory("model", model="local/b")}
+    entry = services.up(["model"], factories=first).services["model"]
+    with pytest.raises(FolderInUse, match="serves local/a to others, not local/b"):
+        services.up(["model"], factories=second, owner=os.getpid())
+    assert ask(entry.port) == entry.pid
+    services.down()
+    services.up(["model"], factories=first, owner=os.getpid())
+    assert services.up(["model"], factories=second, owner=os.getpid()).services["model"].capabilities["model"] == (
+        "local/b"
+    )
