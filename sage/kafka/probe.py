@@ -22,6 +22,7 @@ from sage.kafka.config import bootstrap_addresses
 _API_VERSIONS: Final = 18
 _METADATA: Final = 3
 _CONSUMER_GROUP_HEARTBEAT: Final = 68
+_UNSUPPORTED_VERSION: Final = 35
 
 _EMBEDDED_CLUSTER_ID: Final = "MkU3OEVBNTctOEUyRi00"
 """The one cluster id that every embedded broker has; real ones are random and 22 characters long."""
@@ -124,8 +125,10 @@ def _api_versions(connection: socket.socket) -> bool:
     answer = _call(connection, _API_VERSIONS, 3, b"\x00" + software + b"\x00")
     reader = _Reader(answer)
     error = reader.integer(">h")
-    if error != 0:  # 35: an old broker, which answers in version 0 whatever was asked
+    if error == _UNSUPPORTED_VERSION:  # an old broker answers in version 0, whatever was asked
         return False
+    if error != 0:
+        raise ValueError("not an answer of a Kafka broker")
     keys = set()
     for _ in range(reader.varint() - 1):
         keys.add(reader.integer(">h"))

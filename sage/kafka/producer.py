@@ -53,6 +53,7 @@ class ConfluentProducer:
         return f"ConfluentProducer({masked(self._config)})"
 
     def __len__(self) -> int:
+        """Records queued or in flight, and events (errors, log lines) that the next ``poll`` will serve."""
         return len(self._producer)
 
     def produce(

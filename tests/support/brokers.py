@@ -74,13 +74,15 @@ class EmbeddedBroker:
         self._end(subprocess.Popen.kill)
 
     def stop(self) -> None:
-        """As SIGTERM: everything is saved."""
-        self._end(subprocess.Popen.terminate)
-        if self._own_folder is not None:
+        """Make an end of it; what it held in a temporary folder goes with it."""
+        if self._own_folder is None:
+            self.terminate()
+        else:
+            self.kill()  # nobody will read what SIGTERM would save
             self._own_folder.cleanup()
 
     def terminate(self) -> None:
-        """SIGTERM, and the folder stays."""
+        """SIGTERM: everything is saved, and the folder stays."""
         self._end(subprocess.Popen.terminate)
 
     def _end(self, signal: Callable[[subprocess.Popen[bytes]], None]) -> None:

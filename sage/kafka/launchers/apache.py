@@ -26,7 +26,7 @@ from sage.kafka.probe import answers
 
 VERSION: Final = "4.3.1"
 _HOST: Final = "127.0.0.1"
-_STARTUP_TIMEOUT: Final = 90.0
+_STARTUP_TIMEOUT: Final = 180.0
 _STOP_TIMEOUT: Final = 20.0
 _BOOTSTRAP: Final = "bootstrap.checkpoint"
 _POM: Final = Path(__file__).parents[3] / "infra" / "kafka" / "pom.xml"

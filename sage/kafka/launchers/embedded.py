@@ -2,7 +2,13 @@
 
 It keeps everything in memory and writes a whole snapshot (topics, records, committed offsets, from one moment)
 once a second when something has changed, and at SIGTERM. So ``kill -9`` rolls all of it back to one consistent
-moment at most about a second earlier; SIGTERM loses nothing. It has no setting that tightens this.
+moment about a second earlier (later by the time that a large snapshot takes to write); SIGTERM loses nothing. It
+has no setting that tightens this. A snapshot takes four to five times the records' bytes: this broker is for
+development, demonstrations and tests, not for gigabytes.
+
+What else it lacks: KIP-848 groups, cooperative rebalances (the second member never gets its share, so groups are
+eager here), commits while partitions are being revoked (refused: the next owner replays from the last commit),
+topic ids, the refusal of names that differ only in ``.`` and ``_``, more than one node.
 """
 
 from __future__ import annotations
