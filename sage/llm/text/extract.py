@@ -1,7 +1,7 @@
 """Which sentences of the passages answer a question.
 
 A sentence is as good as the rare words that it shares with the question, plus a bonus where it has what the
-question asks for (a number for "how many", a time for "when"), plus what an embedder says of the two, if there is one.
+question asks for (a number for "how many", a time for "when"). Sentence embeddings were tried beside these and changed no choice for the better.
 """
 
 from __future__ import annotations
@@ -11,36 +11,48 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sage.llm.text.sentences import sentences
 from sage.llm.text.words import key_terms, numbers
 from sage.model.documents import Document
 
-if TYPE_CHECKING:
-    from sage.ports import Embedder
-
-_ASKS_NUMBER = re.compile(
-    r"\bhow (many|much|long|often|far|old|large|big|late|early|soon)\b|\bwhat (percentage|amount|number|limit)\b"
-    r"|几|多少|多久|多长|多大|何时|金额|上限",
-    re.IGNORECASE,
+_COUNT = r"(?:\d[\d.,]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|half a)"
+_CLOCK = r"\d{1,2}[:：]\d{2}|\bnoon\b|\bmidnight\b|[\d一二三四五六七八九十]+点"
+_DURATION = rf"\b{_COUNT} (?:\w+ )?(?:minute|hour|day|week|month|year)s?\b|[\d一二三四五六七八九十两半]+个?(?:分钟|小时|天|日|周|星期|月|年)"
+_DATE = (
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\b(?:january|february|march|april|june|july|august|september"
+    r"|october|november|december)\b|\bin may\b|\b\d+(?:st|nd|rd|th)\b|[\d一二三四五六七八九十]+[月日号]|星期|周[一二三四五六日末]"
 )
-_ASKS_TIME = re.compile(r"\bwhen\b|\bwhat (time|day|date|month|hours)\b|什么时候|几点|何时|哪天|时间", re.IGNORECASE)
-_ASKS_WHO = re.compile(r"\bwho(m|se)?\b|谁|哪位|哪个部门", re.IGNORECASE)
-_TIME = re.compile(
-    r"\d{1,2}[:：]\d{2}|\b(mon|tues|wednes|thurs|fri|satur|sun)day|\b(january|february|march|april|may|june|july|august"
-    r"|september|october|november|december)\b|\b(day|week|month|year|hour|noon|midnight)s?\b|[年月日号点周]|工作日|星期",
-    re.IGNORECASE,
-)
-_NAME = re.compile(
-    r"(?<!^)(?<![.!?] )\b[A-Z][a-z]+|\b(manager|director|office|team|desk|head|lead|officer|committee)\b"
+_NAME = (
+    r"(?<!^)(?<![.!?] )\b[A-Z][a-z]+|\b(?:manager|director|office|team|desk|head|lead|officer|committee)\b"
     r"|经理|主管|部|处|室|主任"
 )
 
-_TYPE_BONUS = 0.25
+
+def _kind(asks: str, shows: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return re.compile(asks, re.IGNORECASE), re.compile(shows, re.IGNORECASE)
+
+
+_KINDS = (
+    _kind(r"\bhow (?:long|often)\b|多久|多长时间", f"{_DURATION}|{_CLOCK}"),
+    _kind(
+        r"\bwhen\b|\b(?:what|which) (?:time|day|date|month|hours)\b|什么时候|几点|何时|哪天",
+        f"{_CLOCK}|{_DATE}|{_DURATION}",
+    ),
+)
+"""What a question asks for, and what a sentence must have to give it."""
+
+_ASKS_NUMBER = re.compile(
+    r"\bhow (?!long|often|do|does|did|is|are|was|can|could|may|must|should|shall|will|would|to\b)\w+"
+    r"|\bwhat (?:percentage|amount|number|limit|price|weight)\b|多少|多大|多高|几[个天次名种条元分]|金额|上限",
+    re.IGNORECASE,
+)
+_ASKS_WHO = re.compile(r"\bwho(?:m|se)?\b|谁|哪位|哪个部门", re.IGNORECASE)
+_SHOWS_WHO = re.compile(_NAME)
+
+_TYPE_BONUS = 0.4
 _TITLE_WEIGHT = 0.3
 _RANK_WEIGHT = 0.15
-_EMBEDDER_WEIGHT = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +65,7 @@ class Extract:
     position: int
 
 
-def best_sentences(
-    query: str, documents: Sequence[Document], *, count: int = 1, embedder: Embedder | None = None
-) -> list[Extract]:
+def best_sentences(query: str, documents: Sequence[Document], *, count: int = 1) -> list[Extract]:
     """The ``count`` best sentences, best first; fewer where the passages have fewer."""
     candidates = [
         (rank, document, sentence, _title(document))
@@ -65,7 +75,6 @@ def best_sentences(
     if not candidates:
         return []
     weights = _weights([sentence for _, _, sentence, _ in candidates])
-    similarities = _similarities(query, [sentence for _, _, sentence, _ in candidates], embedder)
     asked = Counter(key_terms(query))
     extracts = []
     for position, (rank, document, sentence, title) in enumerate(candidates):
@@ -74,7 +83,6 @@ def best_sentences(
             + _TITLE_WEIGHT * _overlap(asked, title, weights)
             + _type_bonus(query, sentence)
             - _RANK_WEIGHT * rank
-            + _EMBEDDER_WEIGHT * similarities[position]
         )
         extracts.append(Extract(document.get("id", ""), sentence, score, position))
     extracts.sort(key=lambda extract: (-extract.score, extract.position))
@@ -115,19 +123,10 @@ def _overlap(asked: Counter[str], text: str, weights: dict[str, float]) -> float
 
 
 def _type_bonus(query: str, sentence: str) -> float:
-    bonus = 0.0
-    fresh = numbers(sentence) - numbers(query)
-    if _ASKS_NUMBER.search(query) and fresh:
-        bonus += _TYPE_BONUS
-    if _ASKS_TIME.search(query) and _TIME.search(sentence):
-        bonus += _TYPE_BONUS
-    if _ASKS_WHO.search(query) and _NAME.search(sentence):
-        bonus += _TYPE_BONUS
-    return bonus
-
-
-def _similarities(query: str, texts: Sequence[str], embedder: Embedder | None) -> list[float]:
-    if embedder is None:
-        return [0.0] * len(texts)
-    asked = embedder.encode([query], kind="query")[0]
-    return [float(similarity) for similarity in embedder.encode(list(texts), kind="passage") @ asked]
+    """What a sentence gains by having the kind of thing that the question asks for."""
+    shown = sum(1 for asks, shows in _KINDS if asks.search(query) and shows.search(sentence))
+    if _ASKS_NUMBER.search(query) and numbers(sentence) - numbers(query):
+        shown += 1
+    if _ASKS_WHO.search(query) and _SHOWS_WHO.search(sentence):
+        shown += 1
+    return _TYPE_BONUS * shown
