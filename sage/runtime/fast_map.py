@@ -13,14 +13,17 @@ import orjson
 
 from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import SAGE_ID, topic_root
+from sage.model.record import Headers
 from sage.ports import RawMessage
 from sage.runtime.binding import Mode
 from sage.runtime.codec import BYTES_MARK, encode, handed_over, json_default, names_a_model
 from sage.runtime.outbox import Outbox
+from sage.runtime.outputs import record_id_of
 from sage.runtime.record_work import RecordWork, Wait
 from sage.runtime.stage_context import StageSetting
 
 _MARK = BYTES_MARK[0]
+_OWN = frozenset({SAGE_ID, _MARK})
 
 
 class FastMap:
@@ -77,13 +80,11 @@ class FastMap:
                 step.counters.read += fast
                 step.counters.written += fast
 
-    def _identified(self, message: RawMessage, headers: list[tuple[str, bytes | None]] | None) -> list[Any]:
-        kept = headers or []
-        for name, _ in kept:
-            if name == SAGE_ID:
-                return kept
-        root = topic_root(self._topic_id, message.partition(), message.offset())
-        return [*kept, (SAGE_ID, root.encode())]
+    def _identified(self, message: RawMessage, headers: Headers | None) -> list[Any]:
+        """The headers with the record's id last, as the careful way leaves them."""
+        record_id = record_id_of(headers) or topic_root(self._topic_id, message.partition(), message.offset())
+        kept = [pair for pair in headers or () if pair[0] not in _OWN]
+        return [*kept, (SAGE_ID, record_id.encode())]
 
     def _failed(self, message: RawMessage, error: Exception, result: Any, wait: Wait) -> None:
         """Hand a failed record to the careful way, which does not call again what has been called."""

@@ -70,7 +70,9 @@ class Bench:
             self.plan, chosen, steps, ids, self.clock, tracer or IdleTracer(), "worker-1", random=random.Random(7)
         )
         self.producer = self.clients.producer()
-        self._feeder = self.clients.producer()
+        self._feeder = self.clients.producer(
+            config={"message.max.bytes": 10_000_000, "queue.buffering.max.messages": 100_000}
+        )
 
     # -------------------------------------------------------------------------------------- the parts
 
@@ -102,7 +104,11 @@ class Bench:
             data = value if raw else None if value is None else orjson.dumps(value)
             self._feeder.produce(IN, data, key, partition=partition if key is None else -1)
         self._feeder.flush(0)
-        return list(self.clients.messages(IN))
+        return self.came()
+
+    def came(self, start: int = 0) -> list[RawMessage]:
+        """What stands on ``in``, as a consumer would give it, from the ``start``-th record on."""
+        return list(self.clients.messages(IN))[start:]
 
     def run(self, seconds: float = 0.0) -> None:
         """Let the loop do what it can, and ``seconds`` pass."""

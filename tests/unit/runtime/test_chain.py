@@ -100,7 +100,7 @@ def test_a_route_takes_the_first_branch_that_fits_and_else_the_default() -> None
 
 
 def test_a_record_that_no_branch_takes_fails_with_the_branches_names() -> None:
-    chained = Chained(lambda s: s.route({"small": lambda v: v < 10}, default=None, name="sort"))
+    chained = Chained(lambda s: s.route({"small": lambda v: v < 10}, default=None, name="sort"))  # type: ignore[arg-type]
     with pytest.raises(RecordFailure, match="no branch takes this record: small"):
         chained.run(50)
 
