@@ -146,12 +146,16 @@ def ingest(
     paths: Sequence[Path],
     *,
     data_dir: Path,
+    memory: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
-    """Read documents into a collection by a topology of its own; the same files again change nothing."""
+    """Read documents into a collection by a topology of its own; the same files again change nothing.
+
+    ``memory`` is the place of the collection, as ``set_memory`` takes it; ``None`` is this folder's.
+    """
     from sage.wiring.ingestion import ingest_documents
 
-    return ingest_documents(collection, paths, data_dir=data_dir, progress=progress)
+    return ingest_documents(collection, paths, data_dir=data_dir, memory=memory, progress=progress)
 
 
 def preferred_model(environ: Mapping[str, str]) -> str:

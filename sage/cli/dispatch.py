@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Literal
@@ -20,6 +21,8 @@ def call(verb: Verb, arguments: Sequence[str]) -> int:
     Raises:
         UsageError: the arguments don't fit it.
     """
+    # gRPC's C library writes its own remarks on standard error, and asks for this before it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app = _app(verb)
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

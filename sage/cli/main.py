@@ -57,6 +57,9 @@ def _run(flags: Flags, terminal: Terminal) -> int:
     if flags.help:
         terminal.line(command_help(verb))
         return 0
+    from sage.cli.log import log_to
+
+    log_to(terminal)
     return call(verb, rest)
 
 

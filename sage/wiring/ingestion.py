@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ def ingest_documents(
     paths: Sequence[Path],
     *,
     data_dir: Path,
+    memory: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
     """Read ``paths`` into ``collection``: files -> split -> embed -> Milvus, over Kafka topics like any topology.
@@ -55,6 +56,7 @@ def ingest_documents(
     files = [file for path in paths for file in locate(str(path), documents=True).files]
     started = time.monotonic()
     with LocalEnvironment(_topology_name(collection), data_dir=data_dir) as env:
+        env.set_memory(memory)
         stored = ingestion(env, collection, paths)
         env.submit()
         with _telling(progress, stored, len(files)):

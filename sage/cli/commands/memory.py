@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 Name = Annotated[str, Parameter(name="COLLECTION", help="The collection's name.")]
 
 Uri = Annotated[
-    str | None, Parameter(help="http://host:port of a Milvus server; else MILVUS_URI, else this folder's own memory.")
+    str | None,
+    Parameter(
+        help="A Milvus server, http://host:port (key: MILVUS_TOKEN); else MILVUS_URI, else this folder's memory."
+    ),
 ]
 
 
@@ -68,6 +72,7 @@ def ingest(
     paths: Annotated[tuple[Path, ...], Parameter(name="PATHS", help="Files and folders of documents.")],
     /,
     *,
+    uri: Uri = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Read documents into a collection, made when missing. Again changes only what changed."""
@@ -76,8 +81,13 @@ def ingest(
     if not paths:
         raise UsageError("memory ingest: name the files or folders to read; see `sage memory ingest --help`")
     shown = terminal()
+    server, token = _server(uri)
     report = app.ingest(
-        collection, paths, data_dir=data_dir, progress=lambda done, total: shown.bar("files", done, total)
+        collection,
+        paths,
+        data_dir=data_dir,
+        memory={"uri": server, "token": token} if server is not None else None,
+        progress=lambda done, total: shown.bar("files", done, total),
     )
     if shown.is_structured:
         shown.data(
@@ -168,8 +178,14 @@ def delete(collection: Name, /, *, yes: Yes = False, uri: Uri = None, data_dir: 
 def _memory(data_dir: Path, uri: str | None) -> MemoryManager:
     from sage import app
 
-    manager: MemoryManager = app.memory_manager(data_dir, uri=uri)
-    return manager
+    server, token = _server(uri)
+    return app.memory_manager(data_dir, uri=server, token=token)
+
+
+def _server(uri: str | None) -> tuple[str | None, str | None]:
+    """The Milvus server asked for, by option or by ``MILVUS_URI``, and its token; no server is the folder's memory."""
+    chosen = uri or os.environ.get("MILVUS_URI") or "embedded"
+    return (None, None) if chosen == "embedded" else (chosen, os.environ.get("MILVUS_TOKEN"))
 
 
 def _row(row: Any, *, vectors: bool) -> dict[str, Any]:

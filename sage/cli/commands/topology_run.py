@@ -16,9 +16,6 @@ from sage.cli.flags import UsageError
 from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 from sage.errors import DeadlineExceeded
-from sage.model.duration import seconds
-from sage.operations.dead_letters import list_letters
-from sage.operations.runs import as_dict, explain_deaths, summary
 
 if TYPE_CHECKING:
     from sage.environments.local import LocalEnvironment
@@ -113,6 +110,8 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _show(environment: LocalEnvironment, report: RunReport) -> None:
+    from sage.operations.runs import as_dict, summary
+
     shown = terminal()
     if shown.is_structured:
         shown.json_line(as_dict(environment.topology, report))
@@ -122,6 +121,9 @@ def _show(environment: LocalEnvironment, report: RunReport) -> None:
 
 def _verdict(environment: LocalEnvironment, report: RunReport, allow_dead: int) -> int:
     """0, or the error that the report means."""
+    from sage.operations.dead_letters import list_letters
+    from sage.operations.runs import explain_deaths
+
     name = environment.topology.name
     if not report.complete:
         waiting = f"; waiting for {report.waiting_for}" if report.waiting_for else ""
@@ -136,6 +138,8 @@ def _verdict(environment: LocalEnvironment, report: RunReport, allow_dead: int) 
 
 
 def _limit(timeout: str | None, *, until_idle: bool) -> float | None:
+    from sage.model.duration import seconds
+
     if timeout is None:
         return None
     if not until_idle:

