@@ -17,12 +17,15 @@ from sage.operators.record import as_record, missing
 from sage.spec.component import Operator
 from sage.spec.context import Context
 
-DEFAULT_SYSTEM = "Answer the question in one short sentence, with the words of the text."
+DEFAULT_SYSTEM = "Answer the question with a few words copied from the text."
 
 DEFAULT_TEMPLATE = """\
 {% for document in documents %}{{ document.text }}
 
-{% endfor %}Question: {{ query }}"""
+{% endfor %}In short: {{ documents | relevant(query, 1) | join(" ") }}
+
+Question: {{ query }}"""
+"""Whole passages for models that can read them, and the nearest sentence last for those that lose the thread."""
 
 
 class Example(BaseModel):

@@ -27,6 +27,9 @@ HOST = "127.0.0.1"
 CONTEXT_TOKENS = 4096
 """Prompt and answer of one call at most."""
 
+ANSWER_TOKENS = 256
+"""An answer's length where the call sets no ``max_tokens``: small models may repeat themselves without an end."""
+
 SLOTS = 1
 """Answers written at the same time. With more, or with a prompt cache, one question gets another answer now and then,
 since sums are taken in another order beside other work; one at a time, answers repeat exactly."""
@@ -81,6 +84,7 @@ def _start_engine(weights: Path, model: str, port: int, slots: int) -> Any:
     parameters.port = port
     parameters.n_parallel = slots
     parameters.n_ctx = CONTEXT_TOKENS * slots
+    parameters.n_predict = ANSWER_TOKENS
     parameters.cache_prompt = False  # see SLOTS
     parameters.cache_ram_mib = 0
     parameters.fit_params = False

@@ -12,9 +12,13 @@ QUOTE_COVERAGE = 0.5
 """The share of an answer's terms that a sentence must have to be quoted for it."""
 
 
+_LEAD_IN = frozenset(key_terms("answer question text correct 答案 回答"))
+"""Words that introduce an answer, as in "The answer is: 6", and say nothing themselves."""
+
+
 def coverage(answer: str, text: str) -> float:
     """The share of the answer's key terms that the text has; 0 for an answer without any."""
-    terms = set(key_terms(answer))
+    terms = set(key_terms(answer)) - _LEAD_IN
     if not terms:
         return 0.0
     return len(terms & set(key_terms(text))) / len(terms)
@@ -26,7 +30,7 @@ def is_grounded(query: str, answer: str, documents: Sequence[Document], *, thres
     Every number in it must stand in the question or in one passage, that passage must have ``threshold`` of its key
     terms, and it must say something that the question does not say already.
     """
-    if not set(key_terms(answer)) - set(key_terms(query)):
+    if not set(key_terms(answer)) - set(key_terms(query)) - _LEAD_IN:
         return False
     return any(
         digits(answer) <= numbers(document["text"]) | numbers(query) and coverage(answer, document["text"]) >= threshold
