@@ -107,7 +107,8 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _indented(text: str) -> str:
-    return text.replace("\n", "\n     ")
+    first, *more = text.split("\n")
+    return "\n".join([first, *(f"     {line}".rstrip() for line in more)])
 
 
 def _passages(value: Mapping[str, Any]) -> list[str]:

@@ -54,6 +54,12 @@ async def test_shows_only_the_cited_passages_with_their_words(monkeypatch: pytes
     assert screen.getvalue().splitlines()[1:] == ["  A  20 days.   [leave.md#2  0.87]", '       "get 20 days"']
 
 
+async def test_an_answer_of_several_lines_is_indented(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = shown_on(monkeypatch)
+    await terminal().write([Record({"query": "q", "answer": "one\n\ntwo"}, id="1")])
+    assert screen.getvalue() == "  Q  q\n  A  one\n\n     two\n"
+
+
 async def test_says_that_an_answer_is_extractive(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = shown_on(monkeypatch)
     await terminal().write([Record(ANSWERED | {"model": "extractive"}, id="1")])
