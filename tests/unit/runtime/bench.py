@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -28,6 +29,10 @@ from sage.tracing.idle import IdleTracer
 
 IN = "in"
 """The topic that every bench's topology reads."""
+
+
+OPEN: list[Bench] = []
+"""Benches of the running test; closed by a fixture when it ends."""
 
 
 class Bench:
@@ -62,6 +67,7 @@ class Bench:
         self.clients.admin().create([TopicSpec(IN, partitions)])
         topics = prepare_topics(self.plan, self.clients)
         self.loop = VirtualLoop(self.clock)
+        OPEN.append(self)
         self.bridge = VirtualBridge(self.loop)
         chosen = self.plan.by_name[stage] if stage else next(s for s in self.plan.stages if s.execution != "source")
         steps = bind_stage(self.plan, chosen, ScriptedServices(), {})
@@ -73,6 +79,13 @@ class Bench:
         self._feeder = self.clients.producer(
             config={"message.max.bytes": 10_000_000, "queue.buffering.max.messages": 100_000}
         )
+
+    def close(self) -> None:
+        """End what is left on the loop, and the loop."""
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_idle()
+        self.loop.close()
 
     # -------------------------------------------------------------------------------------- the parts
 
@@ -108,7 +121,8 @@ class Bench:
 
     def came(self, start: int = 0) -> list[RawMessage]:
         """What stands on ``in``, as a consumer would give it, from the ``start``-th record on."""
-        return list(self.clients.messages(IN))[start:]
+        found: list[RawMessage] = [*self.clients.messages(IN)]
+        return found[start:]
 
     def run(self, seconds: float = 0.0) -> None:
         """Let the loop do what it can, and ``seconds`` pass."""

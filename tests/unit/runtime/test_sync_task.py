@@ -355,7 +355,7 @@ def test_a_broker_that_does_not_answer_settles_nothing() -> None:
     assert task.rewinds() == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=12),
     st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=6),
@@ -420,7 +420,7 @@ CAME = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 @given(CAME, st.booleans())
 def test_the_fast_way_does_exactly_what_the_careful_way_does(came: list[Any], two_steps: bool) -> None:
     def run(function: Callable[..., Any]) -> tuple[Any, Any, Any]:
