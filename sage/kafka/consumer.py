@@ -14,7 +14,7 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
-from sage.errors import NotFound, TransientFailure
+from sage.errors import InvalidTopology, NotFound, TransientFailure
 from sage.kafka.config import is_cooperative, masked
 from sage.kafka.errors import commit_failure, kafka_error, poll_failure, sage_error, text
 from sage.kafka.logs import client_logger
@@ -55,6 +55,7 @@ class ConfluentConsumer:
         self._starting_paused: set[TopicPartition] = set()
         self._gone: set[TopicPartition] = set()
         self._closed = False
+        self._coordinator_is_away = False
         self._topics: tuple[str, ...] = ()
         self._looked = 0.0
         self._consumer = confluent_kafka.Consumer(
@@ -287,6 +288,8 @@ class ConfluentConsumer:
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit and wait for the answer; all of it or an exception."""
+        if not self._has_group:
+            raise InvalidTopology("commit: this consumer has no group")
         strangers = [str(where) for where in offsets if where not in self._assigned]
         if strangers:
             raise CommitRefused(f"not ours any more: {', '.join(strangers)}")
@@ -294,9 +297,10 @@ class ConfluentConsumer:
             return
         positions = [_at(where, offset) for where, offset in offsets.items()]
         try:
-            # Without a coordinator a commit waits for the session time-out, 45 s with KIP-848, and no other call
-            # of this consumer gets through. So ask something with a time-out of its own first: it costs 0.2 ms.
-            self._consumer.committed(positions[:1], _COORDINATOR_TIMEOUT)
+            if not self._closed:  # ``close`` has asked, and librdkafka answers no other question while it closes
+                self._ask_coordinator(positions[0])
+            elif self._coordinator_is_away:
+                raise TransientFailure(f"commit: no answer from {self._address}")
             answers = self._consumer.commit(offsets=positions, asynchronous=False)
         except KafkaException as exception:
             raise commit_failure(kafka_error(exception), address=self._address) from exception
@@ -324,11 +328,25 @@ class ConfluentConsumer:
         """Leave the group; the listener's ``on_revoked`` runs first, and its exception is raised here."""
         if self._closed:
             return
-        self._closed = True
         self._failure = None
+        if self._has_group and self._assigned:
+            try:
+                self._ask_coordinator(_at(next(iter(self._assigned))))
+            except KafkaException as exception:
+                _log.info("leaving without a word: %s", text(kafka_error(exception)))
+                self._coordinator_is_away = True
+        self._closed = True
         self._consumer.close()
         self._assigned.clear()
         self._raise_failure()
+
+    def _ask_coordinator(self, where: confluent_kafka.TopicPartition) -> None:
+        """Make sure that a commit would be answered; raises KafkaException.
+
+        Without a coordinator a commit waits for the session time-out, 45 s with KIP-848, and no other call of
+        this consumer gets through. So something with a time-out of its own is asked first; it costs 0.2 ms.
+        """
+        self._consumer.committed([where], _COORDINATOR_TIMEOUT)
 
     def _is_starting(self, partition: TopicPartition) -> bool:
         return self._starting is not None and partition in self._starting

@@ -92,6 +92,8 @@ def missing_tools() -> str | None:
         return "java is not installed (Apache Kafka needs JDK 17)"
     if not _jars(kafka_home()) and shutil.which("mvn") is None:
         return "mvn is not installed (it fetches Apache Kafka's jars)"
+    if not _jars(kafka_home()) and not _POM.is_file():
+        return f"{_POM} is not there (it comes with a checkout, not with the wheel)"
     return None
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from sage.errors import NotFound
+from sage.errors import InvalidTopology, NotFound
 from sage.model.partition import TopicPartition
 from sage.ports import CommitRefused, Consumer
 from tests.support.kafka import Cluster, Recorder, poll_until, read
@@ -272,3 +272,11 @@ def test_hides_aborted_records_and_ends_behind_the_marker(cluster: Cluster, uniq
     ends: dict[TopicPartition, int] = {}
     records = poll_until(lambda: ends.update(consumer.ends_reached()) or ends.get(where) == 4, consumer)
     assert [record.value() for record in records] == [b"kept"]
+
+
+def test_a_reader_without_a_group_commits_nothing(cluster: Cluster, unique: Unique) -> None:
+    where = TopicPartition(cluster.topic(unique("groupless")), 0)
+    consumer = cluster.consumer(None)
+    consumer.assign({where: 0})
+    with pytest.raises(InvalidTopology):
+        consumer.commit({where: 0})

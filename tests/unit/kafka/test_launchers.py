@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sage.errors import NotFound
-from sage.kafka.launchers import apache, embedded
+from sage.kafka.launchers import apache, embedded, relay
 from tests.support.brokers import free_port, require_embedded
 
 
@@ -17,10 +17,9 @@ def test_the_embedded_broker_runs_in_the_foreground_on_loopback(tmp_path: Path) 
     port = free_port()
     command = embedded.embedded_broker_command(tmp_path / "new" / "folder", port)
     assert command.name == "broker"
-    assert command.argv[1] == "start"
-    assert command.argv[command.argv.index("--host") + 1] == "127.0.0.1"
-    assert command.argv[command.argv.index("--kafka-port") + 1] == str(port)
-    assert command.argv[command.argv.index("--only") + 1] == "kafka"
+    assert command.host == relay.HOST == "127.0.0.1"
+    assert command.argv[command.argv.index("--port") + 1] == str(command.port) == str(port)
+    assert Path(command.argv[-1]).is_file()
     assert command.capabilities == {"group_protocol": "classic", "embedded": "true"}
     assert (tmp_path / "new" / "folder").is_dir()
     assert not command.ready()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+from sage.errors import Unauthorized
 from sage.kafka.probe import BrokerFeatures, ProbeFailed, answers, probe
 from tests.support.brokers import free_port
 
@@ -39,16 +44,16 @@ def metadata(cluster_id: str) -> bytes:
 
 
 @contextmanager
-def server(*bodies: bytes | None) -> Iterator[str]:
+def server(*bodies: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Answers each connection's requests with these bodies; ``None`` closes it instead."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         with suppress(OSError):  # the listener is closed: the test is over
             while True:
-                connection, _ = listener.accept()
-                with connection:
-                    answer_all(connection, bodies)
+                plain, _ = listener.accept()
+                with plain, suppress(ssl.SSLError), tls.wrap_socket(plain, server_side=True) if tls else plain as made:
+                    answer_all(made, bodies)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -58,12 +63,19 @@ def server(*bodies: bytes | None) -> Iterator[str]:
     thread.join(5)
 
 
+def receive(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (part := connection.recv(size - len(data))):
+        data += part
+    return data
+
+
 def answer_all(connection: socket.socket, bodies: Sequence[bytes | None]) -> None:
     for body in bodies:
-        head = connection.recv(4, socket.MSG_WAITALL)
+        head = receive(connection, 4)
         if len(head) < 4 or body is None:
             return
-        request = connection.recv(*struct.unpack(">i", head), socket.MSG_WAITALL)
+        request = receive(connection, int.from_bytes(head, "big"))
         connection.sendall(struct.pack(">i", len(body) + 4) + request[4:8] + body)
 
 
@@ -121,3 +133,31 @@ def test_a_silent_listener_is_no_answer() -> None:
 def test_the_next_address_is_asked_when_one_refuses() -> None:
     with server(api_versions((68,), 1), metadata("x" * 22)) as address:
         assert probe(f"127.0.0.1:{free_port()},{address}", {}).has_consumer_protocol
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate to test TLS with")
+    folder = tmp_path_factory.mktemp("tls")
+    made = folder / "certificate.pem", folder / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=sage-test"]
+    outputs = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run([*request, *outputs], check=True, capture_output=True)
+    return made
+
+
+def test_tls_is_spoken_with_librdkafkas_settings(certificate: tuple[Path, Path]) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate)
+    known = {"security.protocol": "SSL", "ssl.ca.location": str(certificate[0])}
+    unchecked = {"security.protocol": "SASL_SSL", "enable.ssl.certificate.verification": "false"}
+    for config in (known, unchecked):
+        with server(api_versions((68,), 1), metadata("x" * 22), tls=tls) as address:
+            assert probe(address, config).has_consumer_protocol
+    with (
+        server(api_versions((68,), 1), tls=tls) as address,
+        pytest.raises(Unauthorized, match="TLS handshake"),
+    ):
+        probe(address, {"security.protocol": "SSL"})
