@@ -7,7 +7,7 @@ what was really asked of the model::
     2026-11-23T03:10:12.990 call 7 ended tokens_read=31 tokens_out=9 ms=645
 
 ``tokens_read`` leaves out what was in the prompt cache. A canceled call
-says ``ended early``. Warnings and errors of the engine pass through.
+says ``ended early``. Warnings, errors and last words of the engine pass through.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class RequestLog:
         """Take one line of the engine."""
         engine = _ENGINE.match(line)
         if engine is None:
+            if line.strip():  # the last words of a crash have no level
+                self.say(line)
             return
         if engine["level"] in "WE":
             self.say(f"engine {engine['level']}: {engine['text'].strip()}")

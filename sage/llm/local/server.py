@@ -21,7 +21,7 @@ from sage.llm.local.request_log import RequestLog
 from sage.llm.local.weights import weights_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 HOST = "127.0.0.1"
 CONTEXT_TOKENS = 4096
@@ -112,16 +112,20 @@ def _check_port(port: int) -> None:
             raise PortTaken(f"port {port} is taken on {HOST}. Choose another, or stop what listens there") from error
 
 
-def _redirect_engine_log() -> Any:
-    """Send the engine's output, which goes to the process's stderr, through ``RequestLog``; returns its writer."""
-    real = os.dup(2)
+def _redirect_engine_log() -> Callable[[str], None]:
+    """Send what the engine writes to file descriptor 2 through a ``RequestLog``; returns the writer of that log.
+
+    Python's own ``sys.stderr`` goes on to the real one, so that errors and tracebacks never take the detour.
+    """
+    real = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+    sys.stderr = real
     reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(writing)
 
     def write(line: str) -> None:
         with suppress(OSError):  # whoever read the log is gone; serving goes on
-            os.write(real, f"{line}\n".encode())
+            real.write(f"{line}\n")
 
     requests = RequestLog(write)
 

@@ -18,7 +18,7 @@ ENGINE = """\
 0.01.879.762 I slot      release: id  1 | task 0 | stop processing: n_tokens = 307, truncated = 0
 0.02.000.000 I slot      release: id  0 | task 9 | stop processing: n_tokens = 20, truncated = 0
 0.02.100.000 W srv          init: something odd
-not a line of the engine at all
+terminate called without an active exception
 """
 
 
@@ -37,6 +37,7 @@ def test_a_call_is_two_lines_and_a_canceled_one_says_so() -> None:
         "call 1 ended tokens_read=284 tokens_out=24 ms=1502",
         "call 2 ended early",
         "engine W: srv          init: something odd",
+        "terminate called without an active exception",
     ]
     assert translated()[0].startswith("2026-11-23T03:10:00.000 ")
 

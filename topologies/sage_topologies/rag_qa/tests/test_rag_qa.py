@@ -10,7 +10,7 @@ from sage.testing import ScriptedChatModel, TopologyDriver
 
 PROJECT = Path(__file__).parent.parent
 QUESTION = "How many days of leave do new staff get?"
-LEAVE = {
+LEAVE: dict[str, Any] = {
     "id": "leave.md#0",
     "text": "New staff get 20 days of paid leave a year. After five years of service it becomes 25 days.",
     "score": 0.9,
