@@ -71,7 +71,7 @@ class LocalRun:
         finally:
             self.services.close()
             self.loop.close()
-            self.tracer.flush(2.0)
+            self.tracer.close(2.0)
 
 
 def start_run(
@@ -90,9 +90,9 @@ def start_run(
     from sage.wiring.process_services import ProcessServices
 
     variables = os.environ if environ is None else environ
-    services = ProcessServices(folder, plan.topology.memory, variables)
-    loop = LoopThread()
     tracer = build_tracer(variables)
+    services = ProcessServices(folder, plan.topology.memory, variables, traced=tracer.active)
+    loop = LoopThread()
     world = World(clients, services, tracer, SystemClock(), loop, variables, worker_name())
     run = LocalRun(TopologyRunner(plan, world, fresh=fresh), clients, services, tracer, loop)
     try:

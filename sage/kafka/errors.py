@@ -73,6 +73,12 @@ _DELIVERY_RETRIABLE: Final = frozenset(
      KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION}
 )  # fmt: skip
 
+# A leader has just moved; ours or the broker's picture of it is a moment behind.
+_MOVING: Final = frozenset(
+    {KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH, KafkaError.LEADER_NOT_AVAILABLE,
+     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.OFFSET_NOT_AVAILABLE}
+)  # fmt: skip
+
 
 def kafka_error(exception: KafkaException) -> KafkaError:
     """The error inside a KafkaException."""
@@ -114,7 +120,7 @@ def sage_error(error: KafkaError, what: str, *, address: str) -> SageError:
         return RecordTooLarge(f"{what}: {detail}")
     if code in _INVALID:
         return InvalidTopology(f"{what}: {address} refused it: {detail}")
-    if error.retriable() or code in _COMMIT_AGAIN:
+    if error.retriable() or code in _COMMIT_AGAIN or code in _MOVING:
         return TransientFailure(f"{what}: {detail}")
     return StageStopped(f"{what}: {detail}")
 

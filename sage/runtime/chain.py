@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import extended
 from sage.model.keys import encode_key
-from sage.ports import RawMessage
-from sage.runtime.binding import BoundStep, Mode
+from sage.ports import RawMessage, Span
+from sage.runtime.binding import BoundStep, Call, Mode
 from sage.runtime.codec import handed_over, is_marked
 from sage.runtime.outputs import Output, Targets, add_outputs
 from sage.spec.context import Context
@@ -19,7 +19,8 @@ class Chain:
     """Runs a value through fused steps and collects what comes out.
 
     Outputs are collected per record and produced only when the whole chain has succeeded, so that a record
-    that fails in its third output leaves none behind. ``current`` is the step at work, for the failure's name.
+    that fails in its third output leaves none behind. ``current`` is the step at work, for the failure's name;
+    ``trace`` makes a fused step's span where the record is sampled.
     """
 
     def __init__(self, steps: Sequence[BoundStep], targets: Targets) -> None:
@@ -27,6 +28,7 @@ class Chain:
         self._targets = targets
         self._contexts = tuple(Context(step.scope) for step in steps)
         self.current = self._steps[0]
+        self.trace: Callable[[str], Span] | None = None
         self._reads: list[BoundStep] = []
         self._writes: list[tuple[BoundStep, int]] = []
 
@@ -124,7 +126,21 @@ class Chain:
     def _call(self, step: BoundStep, value: Any, ctx: Context) -> Any:
         call = step.call
         assert call is not None, f"step {step.name} has nothing to call"
+        if self.trace is not None and len(self._steps) > 1:
+            return self._call_in_span(call, step, value, ctx, self.trace(step.name))
         return call.function(value, ctx) if call.takes_ctx else call.function(value)
+
+    @staticmethod
+    def _call_in_span(call: Call, step: BoundStep, value: Any, ctx: Context, span: Span) -> Any:
+        """A fused step of a sampled record; a generator's work is done inside its span."""
+        try:
+            result = call(value, ctx)
+            return list(result or ()) if step.mode is Mode.FLATMAP else result
+        except BaseException as error:
+            span.fail(error)
+            raise
+        finally:
+            span.end()
 
     def _emitted(self, step: BoundStep, ctx: Context, key: bytes | None, record_id: str, out: list[Output]) -> None:
         emitted = ctx.take_emitted()

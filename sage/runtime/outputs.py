@@ -70,13 +70,20 @@ def headers_of(came: Headers | None, output: Output, trace: Sequence[tuple[str, 
         name, value = came[-1]
         if name == SAGE_ID and value is not None and value.decode(errors="replace") == output.record_id:
             return came
-    replaced = {SAGE_ID, BYTES_MARK[0], *(name for name, _ in trace)}
-    headers: list[tuple[str, bytes | None]] = [*trace]
-    headers += [pair for pair in came or () if pair[0] not in replaced]
+    fresh = dict(trace)
+    headers: list[tuple[str, bytes | None]] = [
+        (name, fresh.pop(name, value)) for name, value in came or () if name not in (SAGE_ID, BYTES_MARK[0])
+    ]
+    headers += fresh.items()
     headers.append((SAGE_ID, output.record_id.encode()))
     if output.marked:
         headers.append(BYTES_MARK)
     return headers
+
+
+def has_trace(headers: Headers | None) -> bool:
+    """Whether the record carries W3C context; one that another program wrote may not."""
+    return any(name == "traceparent" for name, _ in headers or ())
 
 
 def record_id_of(headers: Headers | None) -> str | None:

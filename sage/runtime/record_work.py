@@ -10,7 +10,7 @@ from sage.runtime.chain import Chain
 from sage.runtime.dead_letters import dead_letter
 from sage.runtime.input_decoder import InputDecoder
 from sage.runtime.outbox import Outbox
-from sage.runtime.outputs import Output, headers_of, timestamp_of
+from sage.runtime.outputs import Output, has_trace, headers_of, timestamp_of
 from sage.runtime.stage_context import Identity, StageSetting
 
 Wait = Callable[[float], None]
@@ -44,12 +44,14 @@ class RecordWork:
             return
         stage = self._setting.stage
         span = tracer.process(message.topic(), message, group=stage.group, step=stage.name)
+        self._chain.trace = lambda name: tracer.step(name, span)
         try:
             self._attempts(message, wait, failed, span)
         except BaseException as error:
             span.fail(error)
             raise
         finally:
+            self._chain.trace = None
             span.end()
 
     def bury(self, message: RawMessage, error: Exception, step: BoundStep, attempts: int) -> None:
@@ -93,12 +95,14 @@ class RecordWork:
         return None
 
     def _send(self, message: RawMessage, outputs: Sequence[Output], span: Span | None) -> None:
+        tracer = self._setting.tracer
         came, timestamp = message.headers(), timestamp_of(message)
+        root = tracer.start_root() if outputs and not has_trace(came) else ()
         for output in outputs:
             if span is None:
-                self._outbox.send(output.topic, output.value, output.key, headers_of(came, output), timestamp)
+                self._outbox.send(output.topic, output.value, output.key, headers_of(came, output, root), timestamp)
                 continue
-            sending, trace = self._setting.tracer.send(output.topic, span)
+            sending, trace = tracer.send(output.topic, span)
             try:
                 self._outbox.send(output.topic, output.value, output.key, headers_of(came, output, trace), timestamp)
             finally:

@@ -162,7 +162,8 @@ class SourceTask:
     async def _give(self, value: Any, position: Json) -> None:
         record = value if isinstance(value, Record) else Record(value)
         key = encode_key(record.key)
-        record_id = source_root(self._saved.epoch, self._step.name, self._task, position)
+        # A source whose positions differ between two readings names its records itself.
+        record_id = source_root(self._saved.epoch, self._step.name, self._task, record.id or position)
         headers: list[tuple[str, bytes | None]] = [*record.headers]
         if not any(name == "traceparent" for name, _ in headers):
             headers[:0] = self._tracer.start_root()

@@ -185,7 +185,8 @@ class Turns:
             return
         for flight in flights:
             message = flight.message
-            if flight.span is None and tracer.sampled(message.headers() or ()):
+            flight.span = None  # each try has its own
+            if tracer.sampled(message.headers() or ()):
                 flight.span = tracer.process(message.topic(), message, group=stage.group, step=stage.name)
 
     def _close_spans(self, flights: Sequence[Flight]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,8 @@ class Caller:
         async with asyncio.timeout(self._timeout):
             if self._threads is not None and not inspect.iscoroutinefunction(function):
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, _called, function, arguments)
+                context = contextvars.copy_context()  # so that spans made in the thread know their parent
+                return await loop.run_in_executor(self._threads, context.run, _called, function, arguments)
             result = function(*arguments)
             if inspect.isawaitable(result):
                 result = await result

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sage.ports import ChatModel, Embedder
+from sage.spec.config import reveal
+from sage.spec.settings import MemoryConfig
 from sage.wiring.folder_services import FolderServices
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ class ProcessServices:
 
     Args:
         memory: ``uri`` (``embedded`` or an address), ``token``, ``embedding: {model, ...}``.
-        overrides: chat models by step name, for tests.
+        traced: whether calls of models are to be spans.
     """
 
     def __init__(
@@ -29,12 +31,13 @@ class ProcessServices:
         folder: FolderServices,
         memory: Mapping[str, Any],
         environ: Mapping[str, str],
-        overrides: Mapping[str, ChatModel] | None = None,
+        *,
+        traced: bool = False,
     ) -> None:
         self._folder = folder
-        self._settings = memory
+        self._settings = reveal(MemoryConfig, memory, environ=environ)
         self._environ = environ
-        self._overrides = overrides or {}
+        self._traced = traced
         self._lock = threading.RLock()
         self._memory: MemoryManager | None = None
         self._embedders: dict[str, Embedder] = {}
@@ -67,7 +70,8 @@ class ProcessServices:
             if wanted not in self._embedders:
                 settings = dict(self._settings.get("embedding") or {})
                 options = settings if settings.pop("model", DEFAULT_EMBEDDER) == wanted else {}
-                self._embedders[wanted] = load_embedder(wanted, **options)
+                loaded = load_embedder(wanted, **options)
+                self._embedders[wanted] = _traced_embedder(loaded) if self._traced else loaded
             return self._embedders[wanted]
 
     def chat_model(self, step: str, *, model: str, base_url: str | None, api_key: str | None) -> ChatModel:
@@ -75,15 +79,15 @@ class ProcessServices:
         from sage.llm.chat.service import is_local, open_chat_model
         from sage.llm.local.command import server_url
 
-        if step in self._overrides:
-            return self._overrides[step]
+        del step
         local_url = None
         if is_local(model) and base_url is None:
             with self._lock:
                 local_url = server_url(self._folder.need("model", model).port)
-        return open_chat_model(
+        opened = open_chat_model(
             model=model, base_url=base_url, api_key=api_key, local_url=local_url, environ=self._environ
         )
+        return _traced_model(opened) if self._traced else opened
 
     @property
     def _default_embedder(self) -> str:
@@ -95,3 +99,15 @@ class ProcessServices:
             if self._memory is not None:
                 self._memory.close()
                 self._memory = None
+
+
+def _traced_embedder(embedder: Embedder) -> Embedder:
+    from sage.tracing.traced import TracedEmbedder
+
+    return TracedEmbedder(embedder)
+
+
+def _traced_model(model: ChatModel) -> ChatModel:
+    from sage.tracing.traced import TracedChatModel
+
+    return TracedChatModel(model)

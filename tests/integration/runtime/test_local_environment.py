@@ -85,7 +85,7 @@ def test_a_topic_is_read_from_its_start_and_written_with_keys_headers_and_timest
         assert message.key() == b"k%d" % (number % 7)
         assert message.timestamp()[1] == 1_600_000_000_000 + number
         assert list(message.headers() or ())[:4] == headers
-        assert [name for name, _ in message.headers() or ()][4:] == ["sage.id"]
+        assert [name for name, _ in message.headers() or ()][4:] == ["traceparent", "sage.id"]
     assert total_lag(clients, f"{env.topology.name}.inc", source, 3) == 0
 
 
