@@ -41,6 +41,7 @@ class Actor:
         self._consumer = consumer
         self._assigned: set[TopicPartition] = set()
         self._committed: dict[TopicPartition, int] = {}
+        self._owed: dict[TopicPartition, int] = {}
         self._paused = False
         self._changed = False
         self._asked_to_stop = threading.Event()
@@ -152,7 +153,7 @@ class Actor:
         1. The task gives the contiguous prefix whose outputs the broker has acknowledged (a synchronous task
            flushes for it; delivery failures give a rewind instead of an offset).
         2. Offsets that moved are committed, and the broker's answer is awaited.
-        3. Only then do they count as committed.
+        3. Only then do they count as committed; until then they are owed, also when nothing new is settled.
         """
         self._last_checkpoint = self.setting.clock.monotonic()
         settled = self.task.settled()
@@ -160,9 +161,11 @@ class Actor:
         self._commit({p: offset for p, offset in settled.items() if p in self._assigned})
 
     def _commit(self, settled: Mapping[TopicPartition, int]) -> None:
-        moved = {p: offset for p, offset in settled.items() if self._committed.get(p) != offset}
+        wanted = {**self._owed, **settled}
+        moved = {p: offset for p, offset in wanted.items() if self._committed.get(p) != offset}
         if not moved:
             return
+        self._owed = moved
         try:
             self._consumer.commit(moved)
         except CommitRefused:
@@ -172,6 +175,7 @@ class Actor:
             logger.warning("%s: commit not answered, trying again: %s", self.name, error)
             return
         self._committed.update(moved)
+        self._owed = {}
 
     def _rewind(self) -> None:
         rewinds = self.task.rewinds()
@@ -209,3 +213,4 @@ class Actor:
         for partition in partitions:
             self._assigned.discard(partition)
             self._committed.pop(partition, None)
+            self._owed.pop(partition, None)

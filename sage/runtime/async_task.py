@@ -82,14 +82,15 @@ class AsyncTask:
         return settled
 
     def rewinds(self) -> dict[TopicPartition, int]:
-        """Where outputs were refused; each is given once."""
+        """Where outputs were refused; each is given once, and none of an assignment that is gone."""
         taken: dict[TopicPartition, int] = {}
         while True:
             try:
-                partition, offset = self._flights.rewinds.get_nowait()
+                home, offset = self._flights.rewinds.get_nowait()
             except queue.Empty:
                 return taken
-            taken[partition] = offset
+            if home.alive:
+                taken[home.partition] = offset
 
     def rewound(self, partitions: Sequence[TopicPartition]) -> None:
         """Batches handed over from now on come from there."""
@@ -100,8 +101,8 @@ class AsyncTask:
         return self._bridge.call(self._flights.finish(partitions, timeout))
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Throw their work away."""
-        self._bridge.soon(self._flights.drop, tuple(partitions))
+        """Throw their work away; when this returns, nothing of it can ask for anything any more."""
+        self._bridge.call(self._flights.lose(tuple(partitions)))
 
     def idle(self) -> bool:
         """Whether everything handed over is released."""

@@ -45,7 +45,7 @@ class Flights:
         self._homes: dict[TopicPartition, PartitionState] = {}
         self._sending: Sending | None = None
         self._server: asyncio.Task[None] | None = None
-        self.rewinds: queue.SimpleQueue[tuple[TopicPartition, int]] = queue.SimpleQueue()
+        self.rewinds: queue.SimpleQueue[tuple[PartitionState, int]] = queue.SimpleQueue()
         self.released = 0
         self.released_bytes = 0
         self.failure: SageError | None = None
@@ -84,6 +84,10 @@ class Flights:
             home = self._homes.pop(partition, None)
             if home is not None:
                 self._kill(home)
+
+    async def lose(self, partitions: Sequence[TopicPartition]) -> None:
+        """``drop``, for a caller that waits for it."""
+        self.drop(partitions)
 
     def _kill(self, home: PartitionState) -> None:
         self._turns.forget(home.partition)
@@ -232,7 +236,7 @@ class Flights:
         fresh.broken = True
         self._homes[home.partition] = fresh
         if offset is not None:
-            self.rewinds.put((home.partition, offset))
+            self.rewinds.put((fresh, offset))
 
     def mended(self, partitions: Sequence[TopicPartition]) -> None:
         """The consumer has gone back: records count again."""
