@@ -67,27 +67,36 @@ class Bench:
         self.clients.admin().create([TopicSpec(IN, partitions)])
         topics = prepare_topics(self.plan, self.clients)
         self.loop = VirtualLoop(self.clock)
+        self.loop.set_exception_handler(lambda _, context: self.unexpected.append(context))
+        self.unexpected: list[dict[str, Any]] = []
         OPEN.append(self)
         self.bridge = VirtualBridge(self.loop)
-        chosen = self.plan.by_name[stage] if stage else next(s for s in self.plan.stages if s.execution != "source")
-        steps = bind_stage(self.plan, chosen, ScriptedServices(), {})
-        ids = {name: info.topic_id for name, info in topics.items()}
-        self.setting = StageSetting(
-            self.plan, chosen, steps, ids, self.clock, tracer or IdleTracer(), "worker-1", random=random.Random(7)
-        )
+        self._stage = self.plan.by_name[stage] if stage else self.plan.stages[0]
+        self._ids = {name: info.topic_id for name, info in topics.items()}
+        self._tracer = tracer or IdleTracer()
+        self.setting = self.new_setting()
         self.producer = self.clients.producer()
         self._feeder = self.clients.producer(
             config={"message.max.bytes": 10_000_000, "queue.buffering.max.messages": 100_000}
         )
 
     def close(self) -> None:
-        """End what is left on the loop, and the loop."""
+        """End what is left on the loop, and the loop; nothing may have failed there unseen."""
+        failed = [context for context in self.unexpected if "exception" in context]
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.loop.run_until_idle()
         self.loop.close()
+        assert not failed, failed
 
     # -------------------------------------------------------------------------------------- the parts
+
+    def new_setting(self) -> StageSetting:
+        """The stage's setting, as another worker would make its own."""
+        steps = bind_stage(self.plan, self._stage, ScriptedServices(), {})
+        return StageSetting(
+            self.plan, self._stage, steps, self._ids, self.clock, self._tracer, "worker-1", random=random.Random(7)
+        )
 
     def sync_task(self) -> SyncTask:
         """The stage's task, opened."""
@@ -103,8 +112,8 @@ class Bench:
         return task
 
     def actor(self) -> Actor:
-        """The stage's actor, opened; ``step`` it by hand."""
-        actor = assemble_actor(self.setting, self.clients, self.bridge)
+        """An actor of the stage, opened; ``step`` it by hand."""
+        actor = assemble_actor(self.new_setting(), self.clients, self.bridge)
         actor.open()
         return actor
 

@@ -170,7 +170,7 @@ def test_everything_runs_once_and_a_keys_records_never_overlap_or_overtake(
                     flight.attempts += 1
                     order.remove(flight)
                 lanes.put_back(turn)
-            for lane in {flight.lane for flight in turn}:
+            for lane in dict.fromkeys(flight.lane for flight in turn):
                 assert lane is not None
                 lanes.release(lane)
     assert sorted(map(id, order)) == sorted(map(id, added))

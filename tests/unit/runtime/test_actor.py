@@ -1,0 +1,484 @@
+"""Actors: polling, checkpoints, backpressure and rebalances over an in-memory group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sage.errors import NotFound, StageStopped, TransientFailure
+from sage.model.partition import TopicPartition
+from sage.ports import CommitRefused
+from sage.runtime.actor import Actor
+from sage.spec.component import Operator
+from sage.spec.context import OpenContext
+from sage.testing.broker import InMemoryConsumer
+from tests.unit.runtime.bench import IN, Bench, at
+
+GROUP = "t.work"
+
+
+class Gate:
+    """An async function that holds values back until they are let through."""
+
+    def __init__(self) -> None:
+        self.held: dict[Any, asyncio.Event] = {}
+        self.started: list[Any] = []
+
+    async def __call__(self, value: Any) -> Any:
+        self.started.append(value)
+        await self.held.setdefault(value, asyncio.Event()).wait()
+        return value
+
+    def open(self, *values: Any) -> None:
+        for value in values:
+            self.held.setdefault(value, asyncio.Event()).set()
+
+
+def sync_bench(function: Callable[[Any], Any] = lambda v: v, **options: Any) -> Bench:
+    return Bench(lambda s: s.map(function, name="work"), **options)
+
+
+def gated_bench(gate: Gate, *, concurrency: int = 4, **options: Any) -> Bench:
+    async def call(value: Any) -> Any:
+        return await gate(value)
+
+    return Bench(lambda s: s.map(call, name="work", concurrency=concurrency), **options)
+
+
+def consumer_of(actor: Actor) -> InMemoryConsumer:
+    return cast(InMemoryConsumer, actor._consumer)
+
+
+def turn(bench: Bench, *actors: Actor, seconds: float = 0.06, times: int = 1) -> None:
+    """Some turns of every actor, a little time apart, so that idle checkpoints come due."""
+    for _ in range(times):
+        for actor in actors:
+            actor.step(0)
+        bench.run(seconds)
+
+
+def committed(bench: Bench) -> dict[TopicPartition, int]:
+    return bench.clients.committed(GROUP)
+
+
+# ----------------------------------------------------------------------------------------- checkpoints
+
+
+def test_what_is_through_is_committed_when_nothing_more_comes() -> None:
+    bench = sync_bench()
+    actor = bench.actor()
+    bench.feed(1, 2, 3)
+    turn(bench, actor)
+    assert bench.out() == [1, 2, 3]
+    turn(bench, actor, times=2)
+    assert committed(bench) == {at(): 3}
+
+
+def test_under_load_a_checkpoint_is_by_time_and_not_by_batch() -> None:
+    bench = sync_bench()
+    commits: list[Mapping[TopicPartition, int]] = []
+    actor = bench.actor()
+    turn(bench, actor, times=2)
+    consumer = consumer_of(actor)
+    consumer.commit = commits.append  # type: ignore[method-assign]
+    for number in range(30):
+        bench.feed(number)
+        turn(bench, actor, seconds=0.1)
+    assert 2 <= len(commits) <= 4
+
+
+def test_a_commit_is_made_once() -> None:
+    bench = sync_bench()
+    actor = bench.actor()
+    bench.feed(1)
+    turn(bench, actor, times=3)
+    commits: list[Any] = []
+    consumer_of(actor).commit = commits.append  # type: ignore[method-assign]
+    turn(bench, actor, times=20)
+    assert commits == []
+
+
+def test_a_new_actor_goes_on_where_the_last_one_committed() -> None:
+    bench = sync_bench()
+    actor = bench.actor()
+    bench.feed(1, 2)
+    turn(bench, actor, times=3)
+    consumer_of(actor).abandon()
+    bench.feed(3)
+    other = bench.actor()
+    turn(bench, other, times=3)
+    assert bench.out() == [1, 2, 3]
+    assert committed(bench) == {at(): 3}
+
+
+def test_what_was_not_committed_comes_again_after_a_kill() -> None:
+    gate = Gate()
+    bench = gated_bench(gate)
+    actor = bench.actor()
+    bench.feed("a", "b", "c", keys=[b"1", b"2", b"3"])
+    gate.open("a", "c")
+    turn(bench, actor, times=4)
+    assert committed(bench) == {at(): 1}
+    consumer_of(actor).abandon()
+    gate.open("b")
+    turn(bench, bench.actor(), times=4)
+    assert sorted(bench.out()) == ["a", "b", "b", "c", "c"] or sorted(bench.out()) == ["a", "b", "c", "c"]
+    assert committed(bench) == {at(): 3}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_log_that_ends_in_aborted_records_and_markers_is_committed_to_its_end(asynchronous: bool) -> None:
+    gate = Gate()
+    gate.open(1)
+    bench = gated_bench(gate) if asynchronous else sync_bench()
+    actor = bench.actor()
+    producer = bench.clients.producer(transactional_id="x")
+    producer.init_transactions()
+    for value, end in ((b"1", producer.commit_transaction), (b"2", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.produce(IN, value)
+        producer.flush(1)
+        end()
+    turn(bench, actor, times=4)
+    assert bench.out() == [1]
+    end_offset = bench.clients.admin().end_offsets([at()])[at()]
+    assert end_offset > 1
+    assert committed(bench) == {at(): end_offset}
+
+
+def test_an_empty_partition_needs_no_commit_to_have_no_lag() -> None:
+    bench = sync_bench(partitions=2)
+    actor = bench.actor()
+    bench.feed(1, partition=0)
+    turn(bench, actor, times=4)
+    ends = bench.clients.admin().end_offsets([at(0), at(1)])
+    assert {p: ends[p] - committed(bench).get(p, 0) for p in ends} == {at(0): 0, at(1): 0}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_commit_that_was_not_answered_is_made_again(asynchronous: bool) -> None:
+    gate = Gate()
+    gate.open(1, 2)
+    bench = gated_bench(gate) if asynchronous else sync_bench()
+    actor = bench.actor()
+    turn(bench, actor)
+    bench.feed(1, 2)
+    bench.clients.fail_next_commit(TransientFailure("no answer"))
+    bench.clients.fail_next_commit(TransientFailure("no answer"))
+    turn(bench, actor, times=2)
+    assert bench.out() == [1, 2]
+    assert committed(bench) == {}
+    turn(bench, actor, times=4)
+    assert committed(bench) == {at(): 2}
+    assert bench.out() == [1, 2]
+
+
+def test_a_refused_commit_stops_nothing() -> None:
+    bench = sync_bench()
+    actor = bench.actor()
+    bench.feed(1, 2)
+    bench.clients.fail_next_commit(CommitRefused("moved on"))
+    turn(bench, actor, times=3)
+    bench.feed(3)
+    turn(bench, actor, times=3)
+    assert committed(bench) == {at(): 3}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_refused_outputs_are_read_again_and_nothing_is_committed_past_them(asynchronous: bool) -> None:
+    gate = Gate()
+    gate.open(*range(6))
+    bench = gated_bench(gate) if asynchronous else sync_bench()
+    actor = bench.actor()
+    bench.feed(0, 1, 2)
+    turn(bench, actor, times=3)
+    bench.clients.fail_next_delivery("t.work")
+    bench.feed(3, 4, 5)
+    turn(bench, actor)
+    assert committed(bench) == {at(): 3}
+    turn(bench, actor, times=8)
+    assert committed(bench) == {at(): 6}
+    assert set(bench.out()) == set(range(6))
+
+
+# -------------------------------------------------------------------------------------- backpressure
+
+
+def test_a_full_window_pauses_and_half_of_it_resumes() -> None:
+    gate = Gate()
+    bench = gated_bench(gate, concurrency=4)
+    actor = bench.actor()
+    consumer, calls = consumer_of(actor), list[str]()
+    pause, resume = consumer.pause, consumer.resume
+
+    def paused(partitions: Sequence[TopicPartition]) -> None:
+        calls.append("pause")
+        pause(partitions)
+
+    def resumed(partitions: Sequence[TopicPartition]) -> None:
+        calls.append("resume")
+        resume(partitions)
+
+    consumer.pause, consumer.resume = paused, resumed  # type: ignore[method-assign]
+    bench.feed(*range(40), keys=[b"%d" % number for number in range(40)])
+    turn(bench, actor, times=5)
+    assert calls == ["pause"]
+    assert len(gate.started) == 4
+    gate.open(*range(7))
+    turn(bench, actor, times=5)
+    assert calls == ["pause"]
+    gate.open(7)
+    turn(bench, actor, times=5)
+    assert calls == ["pause", "resume", "pause"]
+    gate.open(*range(40))
+    turn(bench, actor, times=30)
+    assert sorted(bench.out()) == list(range(40))
+    assert committed(bench) == {at(): 40}
+    assert calls.count("pause") <= 5
+
+
+def test_a_synchronous_stage_never_pauses() -> None:
+    bench = sync_bench()
+    actor = bench.actor()
+    consumer_of(actor).pause = pytest.fail  # type: ignore[assignment]
+    bench.feed(*range(5_000))
+    turn(bench, actor, times=8)
+    assert len(bench.out()) == 5_000
+
+
+def test_partitions_that_join_a_paused_actor_are_paused_too() -> None:
+    gate = Gate()
+    bench = gated_bench(gate, concurrency=4, partitions=2)
+    first, second = bench.actor(), bench.actor()
+    turn(bench, first, second, times=2)
+    owned = next(iter(consumer_of(first).assignment())).partition
+    bench.feed(*range(16), partition=owned)
+    turn(bench, first, times=2)
+    consumer_of(second).abandon()
+    bench.feed(*range(100, 116), partition=1 - owned)
+    turn(bench, first, times=5)
+    assert len(consumer_of(first).assignment()) == 2
+    assert all(value < 100 for value in gate.started)
+    gate.open(*range(200))
+    turn(bench, first, times=20)
+    assert sorted(bench.out()) == [*range(16), *range(100, 116)]
+
+
+# ---------------------------------------------------------------------------------------- rebalances
+
+
+def test_partitions_are_shared_and_each_record_runs_once() -> None:
+    bench = sync_bench(partitions=4)
+    first = bench.actor()
+    for partition in range(4):
+        bench.feed(partition * 10, partition=partition)
+    turn(bench, first, times=2)
+    second = bench.actor()
+    turn(bench, first, second, times=4)
+    shares = [consumer_of(actor).assignment() for actor in (first, second)]
+    assert [len(share) for share in shares] == [2, 2]
+    for partition in range(4):
+        bench.feed(partition * 10 + 1, partition=partition)
+    turn(bench, first, second, times=4)
+    assert sorted(bench.out()) == [0, 1, 10, 11, 20, 21, 30, 31]
+    assert committed(bench) == {at(partition): 2 for partition in range(4)}
+
+
+def test_a_revoke_commits_the_finished_prefix_and_the_new_owner_takes_the_rest() -> None:
+    gate = Gate()
+    bench = gated_bench(gate, partitions=2)
+    first = bench.actor()
+    for partition in (0, 1):
+        bench.feed(*(f"{partition}{letter}" for letter in "abc"), partition=partition)
+    gate.open("0a", "1a", "0c", "1c")
+    turn(bench, first, times=1)
+    second = bench.actor()
+    turn(bench, first, times=1)  # revokes one: it waits for "b", in vain
+    (moved,) = {at(0), at(1)} - consumer_of(first).assignment()
+    assert committed(bench)[moved] == 1
+    gate.open("0b", "1b")
+    turn(bench, first, second, times=5)
+    assert set(bench.out()) == {"0a", "0b", "0c", "1a", "1b", "1c"}
+    assert committed(bench) == {at(0): 3, at(1): 3}
+
+
+def test_retained_partitions_work_on_through_a_rebalance() -> None:
+    gate = Gate()
+    bench = gated_bench(gate, partitions=2)
+    first = bench.actor()
+    bench.feed("p0", partition=0)
+    bench.feed("p1", partition=1)
+    turn(bench, first)
+    second = bench.actor()
+    turn(bench, first, second, times=3)
+    (kept,) = consumer_of(first).assignment()
+    gate.open("p0", "p1")
+    turn(bench, first, second, times=3)
+    assert gate.started.count(f"p{kept.partition}") == 1
+    assert sorted(bench.out()) == ["p0", "p1"]
+
+
+def test_lost_partitions_are_not_committed_and_come_back_clean() -> None:
+    gate = Gate()
+    bench = gated_bench(gate)
+    actor = bench.actor()
+    bench.feed("a", "b", keys=[b"1", b"2"])
+    gate.open("a")
+    actor.step(0)
+    bench.run()
+    assert bench.out() == ["a"]
+    consumer_of(actor).lose()
+    commits: list[Any] = []
+    commit = consumer_of(actor).commit
+    consumer_of(actor).commit = commits.append  # type: ignore[method-assign]
+    actor.step(0)
+    assert commits == []
+    consumer_of(actor).commit = commit  # type: ignore[method-assign]
+    gate.open("b")
+    turn(bench, actor, times=4)
+    assert committed(bench) == {at(): 2}
+    assert bench.out()[-2:] == ["a", "b"]
+
+
+def test_a_rewind_of_an_assignment_that_is_gone_does_not_move_the_next_one() -> None:
+    """Outputs are refused, and before the actor has looked the partition is lost, taken on by another, and back."""
+    gate = Gate()
+    bench = gated_bench(gate)
+    actor = bench.actor()
+    bench.feed("a", "b")
+    gate.open("a", "b", "c")
+    turn(bench, actor, times=3)
+    assert committed(bench) == {at(): 2}
+    bench.feed("c", "d", keys=[b"1", b"2"])
+    bench.clients.fail_next_delivery("t.work")
+    actor.step(0)
+    bench.run()  # "c" is refused: the loop asks for a rewind to 2
+    consumer_of(actor).lose()
+    bench.clients._state.group(GROUP).offsets[at()] = 4  # the other owner got on, and left
+    bench.feed("e")
+    gate.open("e")
+    turn(bench, actor, times=6)
+    assert committed(bench) == {at(): 5}
+    assert bench.out()[-1] == "e"
+    assert gate.started.count("c") == 1
+    assert actor.task.idle()
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.sampled_from(["feed", "join", "leave", "kill", "lose", "turn", "refuse"]), max_size=25),
+    st.booleans(),
+)
+def test_whatever_a_group_goes_through_nothing_is_lost_and_the_lag_goes_to_nothing(
+    events: list[str], asynchronous: bool
+) -> None:
+    async def later(value: int) -> int:
+        await asyncio.sleep(0.03 * (value % 3))
+        return value
+
+    bench = Bench(lambda s: s.map(later if asynchronous else (lambda v: v), name="work"), partitions=3)
+    actors, fed = [bench.actor()], 0
+    for event in events:
+        match event:
+            case "feed":
+                bench.feed(fed, fed + 1, fed + 2, keys=[b"%d" % (fed + n) for n in range(3)])
+                fed += 3
+            case "join" if len(actors) < 3:
+                actors.append(bench.actor())
+            case "leave" if len(actors) > 1:
+                leaving = actors.pop(0)
+                leaving.stop(5.0)
+                leaving.run(lambda actor: pytest.fail(f"failed: {actor.failure}"))
+            case "kill":
+                consumer_of(actors.pop(0)).abandon()
+                actors = actors or [bench.actor()]
+            case "lose":
+                consumer_of(actors[0]).lose()
+            case "refuse":
+                bench.clients.fail_next_delivery("t.work")
+        turn(bench, *actors)
+    turn(bench, *actors, times=30)
+    assert set(bench.out()) == set(range(fed))
+    ends = bench.clients.admin().end_offsets([at(number) for number in range(3)])
+    assert all(committed(bench).get(partition, 0) == end for partition, end in ends.items())
+
+
+# ---------------------------------------------------------------------------------------- life and death
+
+
+def test_a_stop_finishes_what_is_in_hand_commits_it_and_leaves() -> None:
+    async def slow(value: int) -> int:
+        await asyncio.sleep(2)
+        return value
+
+    bench = Bench(lambda s: s.map(slow, name="work"))
+    actor = bench.actor()
+    bench.feed(1, 2, 3)
+    turn(bench, actor)
+    actor.stop(10)
+    actor.run(lambda _: pytest.fail("it did not fail"))
+    assert bench.out() == [1, 2, 3]
+    assert committed(bench) == {at(): 3}
+    assert consumer_of(actor).assignment() == frozenset()
+
+
+def test_a_stage_that_stops_says_where_commits_its_prefix_and_leaves_the_group() -> None:
+    def check(value: int) -> int:
+        if value == 3:
+            raise NotFound("no collection 'handbook'")
+        return value
+
+    bench = sync_bench(check)
+    actor, failed = bench.actor(), list[Actor]()
+    bench.feed(1, 2, 3, 4)
+    actor.run(failed.append)
+    assert failed == [actor]
+    assert isinstance(actor.failure, NotFound)
+    assert str(actor.failure) == "t step \"work\" at in-0@2: no collection 'handbook' [SAGE203]"
+    assert committed(bench) == {at(): 2}
+    assert consumer_of(actor).assignment() == frozenset()
+
+
+def test_a_consumer_that_cannot_go_on_stops_the_stage_with_its_place() -> None:
+    bench = sync_bench()
+    actor, failed = bench.actor(), list[Actor]()
+    bench.clients.fail_next_poll(StageStopped("committed below the log's start"))
+    actor.run(failed.append)
+    assert str(failed[0].failure) == 't step "work": committed below the log\'s start [SAGE520]'
+
+
+class Opening(Operator[int, int]):
+    async def open(self, ctx: OpenContext) -> None:
+        raise NotFound(f"{ctx.topology} {ctx.step} {ctx.concurrency}")
+
+    def process(self, value: int, ctx: Any) -> int:
+        return value
+
+
+def test_a_step_that_cannot_be_opened_is_named() -> None:
+    bench = Bench(lambda s: s.map(Opening, name="work"))
+    with pytest.raises(NotFound, match='t step "work": t work 1'):
+        bench.actor()
+
+
+def test_a_step_that_cannot_be_closed_fails_the_actor_after_its_commit() -> None:
+    class Closing(Operator[int, int]):
+        def process(self, value: int, ctx: Any) -> int:
+            return value
+
+        async def close(self) -> None:
+            raise RuntimeError("the disk is gone")
+
+    bench = Bench(lambda s: s.map(Closing, name="work"))
+    actor, failed = bench.actor(), list[Actor]()
+    bench.feed(1)
+    turn(bench, actor)
+    actor.stop(1)
+    actor.run(failed.append)
+    assert isinstance(failed[0].failure, RuntimeError)
+    assert committed(bench) == {at(): 1}
