@@ -18,7 +18,7 @@ from sage.ports import RawMessage
 from sage.runtime.binding import Mode
 from sage.runtime.codec import BYTES_MARK, encode, handed_over, json_default, names_a_model
 from sage.runtime.outbox import Outbox
-from sage.runtime.outputs import has_trace, record_id_of
+from sage.runtime.outputs import needs_trace, record_id_of
 from sage.runtime.record_work import RecordWork, Wait
 from sage.runtime.stage_context import StageSetting
 
@@ -85,7 +85,7 @@ class FastMap:
         """The headers with the record's id last, as the careful way leaves them."""
         record_id = record_id_of(headers) or topic_root(self._topic_id, message.partition(), message.offset())
         kept = [pair for pair in headers or () if pair[0] not in _OWN]
-        if not has_trace(kept):
+        if needs_trace(headers):
             kept += self._start_root()
         return [*kept, (SAGE_ID, record_id.encode())]
 

@@ -81,9 +81,9 @@ def headers_of(came: Headers | None, output: Output, trace: Sequence[tuple[str, 
     return headers
 
 
-def has_trace(headers: Headers | None) -> bool:
-    """Whether the record carries W3C context; one that another program wrote may not."""
-    return any(name == "traceparent" for name, _ in headers or ())
+def needs_trace(headers: Headers | None) -> bool:
+    """Whether a record enters SAGE here without W3C context, as one that another program wrote may."""
+    return not any(name in (SAGE_ID, "traceparent") for name, _ in headers or ())
 
 
 def record_id_of(headers: Headers | None) -> str | None:

@@ -10,7 +10,7 @@ from sage.runtime.chain import Chain
 from sage.runtime.dead_letters import dead_letter
 from sage.runtime.input_decoder import InputDecoder
 from sage.runtime.outbox import Outbox
-from sage.runtime.outputs import Output, has_trace, headers_of, timestamp_of
+from sage.runtime.outputs import Output, headers_of, needs_trace, timestamp_of
 from sage.runtime.stage_context import Identity, StageSetting
 
 Wait = Callable[[float], None]
@@ -97,7 +97,7 @@ class RecordWork:
     def _send(self, message: RawMessage, outputs: Sequence[Output], span: Span | None) -> None:
         tracer = self._setting.tracer
         came, timestamp = message.headers(), timestamp_of(message)
-        root = tracer.start_root() if outputs and not has_trace(came) else ()
+        root = tracer.start_root() if outputs and needs_trace(came) else ()
         for output in outputs:
             if span is None:
                 self._outbox.send(output.topic, output.value, output.key, headers_of(came, output, root), timestamp)

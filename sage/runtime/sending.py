@@ -12,7 +12,7 @@ from sage.model.record import Headers
 from sage.ports import DeliveryFailure, Producer, Tracer
 from sage.runtime.dead_letters import DeadLetter
 from sage.runtime.flight import Flight
-from sage.runtime.outputs import has_trace, headers_of, timestamp_of
+from sage.runtime.outputs import headers_of, needs_trace, timestamp_of
 
 Answered = Callable[[Flight, DeliveryFailure | None], None]
 TooLarge = Callable[[Flight, RecordTooLarge], None]
@@ -37,7 +37,7 @@ class Sending:
     def send(self, flight: Flight) -> None:
         """Produce the flight's outputs behind everything sent before."""
         came, timestamp = flight.message.headers(), timestamp_of(flight.message)
-        root = self._tracer.start_root() if flight.outputs and not has_trace(came) else ()
+        root = self._tracer.start_root() if flight.outputs and needs_trace(came) else ()
         flight.unacknowledged += len(flight.outputs or ())
         for output in flight.outputs or ():
             if flight.span is None:
