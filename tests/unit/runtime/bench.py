@@ -31,6 +31,17 @@ IN = "in"
 """The topic that every bench's topology reads."""
 
 
+TRACE = ("traceparent", b"00-00000000000000000000000000000001-0000000000000002-00")
+"""What a record without a context gets on a bench."""
+
+
+class SameTrace(IdleTracer):
+    """Exports nothing, and starts every trace the same."""
+
+    def start_root(self) -> list[tuple[str, bytes]]:
+        return [TRACE]
+
+
 OPEN: list[Bench] = []
 """Benches of the running test; closed by a fixture when it ends."""
 
@@ -73,7 +84,7 @@ class Bench:
         self.bridge = VirtualBridge(self.loop)
         self._stage = self.plan.by_name[stage] if stage else self.plan.stages[0]
         self._ids = {name: info.topic_id for name, info in topics.items()}
-        self._tracer = tracer or IdleTracer()
+        self._tracer = tracer or SameTrace()
         self.setting = self.new_setting()
         self.producer = self.clients.producer()
         self._feeder = self.clients.producer(

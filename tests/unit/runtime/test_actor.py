@@ -85,7 +85,7 @@ def test_under_load_a_checkpoint_is_by_time_and_not_by_batch() -> None:
     actor = bench.actor()
     turn(bench, actor, times=2)
     consumer = consumer_of(actor)
-    consumer.commit = commits.append  # type: ignore[method-assign]
+    consumer.commit = cast(Any, commits.append)  # type: ignore[method-assign]
     for number in range(30):
         bench.feed(number)
         turn(bench, actor, seconds=0.1)
@@ -98,7 +98,7 @@ def test_a_commit_is_made_once() -> None:
     bench.feed(1)
     turn(bench, actor, times=3)
     commits: list[Any] = []
-    consumer_of(actor).commit = commits.append  # type: ignore[method-assign]
+    consumer_of(actor).commit = cast(Any, commits.append)  # type: ignore[method-assign]
     turn(bench, actor, times=20)
     assert commits == []
 
@@ -335,7 +335,7 @@ def test_lost_partitions_are_not_committed_and_come_back_clean() -> None:
     consumer_of(actor).lose()
     commits: list[Any] = []
     commit = consumer_of(actor).commit
-    consumer_of(actor).commit = commits.append  # type: ignore[method-assign]
+    consumer_of(actor).commit = cast(Any, commits.append)  # type: ignore[method-assign]
     actor.step(0)
     assert commits == []
     consumer_of(actor).commit = commit  # type: ignore[method-assign]

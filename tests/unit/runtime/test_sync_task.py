@@ -18,7 +18,7 @@ from sage.runtime.sync_task import SyncTask
 from sage.spec.component import Operator
 from sage.spec.context import Context
 from sage.spec.options import RetryOptions
-from tests.unit.runtime.bench import IN, Bench, at, text
+from tests.unit.runtime.bench import IN, TRACE, Bench, at, text
 
 OFTEN: RetryOptions = {"attempts": 3, "backoff": 0.2, "max_backoff": 1}
 
@@ -94,8 +94,7 @@ def test_key_timestamp_and_headers_go_on_in_order_with_the_id_last() -> None:
     (sent,) = bench.produced()
     assert (sent.key(), sent.timestamp()) == (b"k", (1, 123))
     root = topic_root(bench.setting.topic_ids[IN], 0, 0)
-    *kept, (trace, _), last = sent.headers() or []
-    assert (kept, trace, last) == (headers, "traceparent", (SAGE_ID, root.encode()))
+    assert sent.headers() == [*headers, TRACE, (SAGE_ID, root.encode())]
 
 
 @pytest.mark.parametrize("with_ctx", [False, True])
@@ -421,11 +420,6 @@ CAME = st.lists(
 )
 
 
-def without_trace(headers: Any) -> list[Any]:
-    """A record that comes without a trace gets one, with an id made by chance."""
-    return [name if name == "traceparent" else (name, value) for name, value in headers or ()]
-
-
 @settings(max_examples=80)
 @given(CAME, st.booleans())
 def test_the_fast_way_does_exactly_what_the_careful_way_does(came: list[Any], two_steps: bool) -> None:
@@ -453,7 +447,7 @@ def test_the_fast_way_does_exactly_what_the_careful_way_does(came: list[Any], tw
         assert (task._fast is None) is (function is work_with_ctx)  # the two ways are really both taken
         task.accept(bench.came())
         task.settled()
-        outputs = [(m.value(), m.key(), without_trace(m.headers()), m.timestamp()) for m in bench.produced()]
+        outputs = [(m.value(), m.key(), m.headers(), m.timestamp()) for m in bench.produced()]
         own = ("__connect.errors.exception.stacktrace", "__connect.errors.class.name")
         dead = [(m.value(), m.key(), [pair for pair in m.headers() or [] if pair[0] not in own]) for m in bench.dead()]
         counters = [(s.counters.read, s.counters.written, s.counters.dead) for s in task.steps]
