@@ -43,6 +43,7 @@ tools: dev ## Fetch Apache Kafka with Maven and build Jaeger with Go, once, outs
 lint: dev ## Check style, types and layers.
 	@$(SAY) "ruff";           $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(SAY) "mypy --strict";  $(BIN)/mypy sage connectors/sage_connectors topologies/sage_topologies
+	@$(SAY) "pyright";        $(BIN)/pyright
 	@$(SAY) "layers";         $(BIN)/lint-imports
 
 format: dev ## Put the code into shape.

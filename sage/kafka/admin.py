@@ -32,8 +32,8 @@ _VISIBLE_TIMEOUT: Final = 30.0
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """The topic id of a broker that has none: sixteen zero bytes."""
 
-_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 # Answers that the next second may change: a leader is being elected, a connection was cut.
 _AGAIN: Final = frozenset(

@@ -56,7 +56,7 @@ class ConfluentClients:
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._config = check_user_config(config or {})
-        self._group_protocol = group_protocol
+        self._group_protocol: GroupProtocol | None = group_protocol
         self._is_embedded = is_embedded
         self._origin = origin
         self._features: BrokerFeatures | None = None
@@ -152,7 +152,8 @@ class ConfluentClients:
             except ProbeFailed as failed:
                 seconds = time.monotonic() - started
                 raise unreachable(self.address, str(failed), seconds, origin=self._origin) from failed
-            self._group_protocol = "consumer" if self._features.has_consumer_protocol else "classic"
+            found: GroupProtocol = "consumer" if self._features.has_consumer_protocol else "classic"
+            self._group_protocol = found
         return self._group_protocol
 
     def _reader_config(self, group: str) -> dict[str, Any]:

@@ -183,19 +183,20 @@ def _compare(found: Any, operator: Comparison, value: Value) -> bool:
     )
     if not same_kind:
         return operator == "!="
+    left: Any = found  # of the value's own kind, as was just seen; no type checker follows that
     match operator:
         case "==":
             return bool(found == value)
         case "!=":
             return bool(found != value)
         case "<":
-            return bool(found < value)
+            return bool(left < value)
         case "<=":
-            return bool(found <= value)
+            return bool(left <= value)
         case ">":
-            return bool(found > value)
+            return bool(left > value)
         case ">=":
-            return bool(found >= value)
+            return bool(left >= value)
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:

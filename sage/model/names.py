@@ -20,9 +20,7 @@ def check_name(name: str, *, what: str = "step", where: str | None = None) -> st
     """
     if not _NAME.fullmatch(name):
         found = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "step"
-        raise InvalidTopology(
-            f"{what} name {name!r}: only a-z, 0-9, _ and - are allowed; try {found!r}", where=where
-        )
+        raise InvalidTopology(f"{what} name {name!r}: only a-z, 0-9, _ and - are allowed; try {found!r}", where=where)
     if name in RESERVED:
         raise InvalidTopology(f"{what} name {name!r} is reserved for SAGE's own topics; use another", where=where)
     return name

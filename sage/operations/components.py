@@ -50,7 +50,7 @@ def described(name: str, kinds: Sequence[ComponentKind]) -> list[dict[str, Any]]
         UnknownName: none of the kinds has it.
     """
     registry = Registry.installed()
-    with_it = [kind for kind in kinds if ":" in name or registry.has(kind, name)]
+    with_it: list[ComponentKind] = [kind for kind in kinds if ":" in name or registry.has(kind, name)]
     if not with_it:
         raise _unknown(name, kinds, registry)
     found = []

@@ -53,9 +53,9 @@ def cut_reason(step: Step, flow: Flow) -> str | None:
         return f"{step.name} is a source: it has a stage of its own, so that every record has an offset"
     feeds = flow.feeds(step)
     begins = f"{step.name} begins a stage"
-    if len(feeds) > 1:
+    if len(feeds) != 1:
         return f"{begins}: it reads {len(feeds)} streams"
-    feed = feeds[0]
+    (feed,) = feeds
     upstream = flow.steps[feed.step]
     if upstream.is_topic:
         return f"{begins}: it reads the topic {upstream.config['topic']}"

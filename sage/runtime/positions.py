@@ -29,24 +29,34 @@ class SourcePosition:
         epoch: the run that gave the records their ids; a new one only on a fresh start.
         position: what the source said comes after the last record whose outputs are acknowledged.
         exhausted: a bounded read has given all that was there.
+        run: the run of which that is said; empty otherwise.
     """
 
     epoch: str
     position: Json = None
     exhausted: bool = False
+    run: str = ""
 
     def encode(self) -> bytes:
         """As the topic carries it."""
-        return orjson.dumps({"epoch": self.epoch, "position": self.position, "exhausted": self.exhausted})
+        fields = {"epoch": self.epoch, "position": self.position, "exhausted": self.exhausted}
+        return orjson.dumps({**fields, "run": self.run} if self.run else fields)
 
     @classmethod
     def decode(cls, data: bytes) -> SourcePosition:
         """Raises DecodeFailure for bytes that no SAGE wrote."""
         try:
             fields: dict[str, Any] = orjson.loads(data)
-            return cls(str(fields["epoch"]), fields["position"], bool(fields["exhausted"]))
+            return cls(
+                str(fields["epoch"]), fields["position"], bool(fields["exhausted"]), str(fields.get("run", ""))
+            )
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise DecodeFailure(f"not a source position: {error}") from error
+
+
+def run_name(worker: str, number: int) -> str:
+    """The ``number``-th run that ``worker`` ordered of its sources."""
+    return f"{worker}#{number}"
 
 
 def position_key(step: str, task: str) -> bytes:
@@ -102,7 +112,7 @@ class PositionWriter:
         self._key = key
 
     def write(self, position: SourcePosition, timeout: float) -> bool:
-        """Write after the records before it were acknowledged. False where the broker did not answer in time.
+        """Write after the records before it were acknowledged. False where the broker did not take it yet.
 
         Raises:
             StageStopped: the broker refused it.
@@ -110,17 +120,24 @@ class PositionWriter:
         topic, partition = self._partition
         self._producer.produce(topic, position.encode(), self._key, partition=partition)
         left = self._producer.flush(timeout)
-        failures = [failure for failure in self._producer.take_failures() if not failure.retriable]
-        if failures:
-            raise StageStopped(f"{self._partition} did not take a source position: {failures[0].reason}")
-        return left == 0
+        failures = self._producer.take_failures()
+        for failure in failures:
+            if not failure.retriable:
+                raise StageStopped(f"{self._partition} did not take a source position: {failure.reason}")
+        return left == 0 and not failures
 
 
 class ExhaustionWatch:
-    """Follows the positions topic until every task says that it is exhausted, whoever owns it."""
+    """Follows the positions topic until every task says that it is exhausted, whoever owns it.
 
-    def __init__(self, clients: KafkaClients, tasks: Mapping[TopicPartition, bytes]) -> None:
+    Args:
+        tasks: the key of each task's position, by its partition.
+        past_run: the last run of this process: its tasks may still be saying that they are through with that one.
+    """
+
+    def __init__(self, clients: KafkaClients, tasks: Mapping[TopicPartition, bytes], past_run: str = "") -> None:
         self._tasks = tasks
+        self._past_run = past_run
         self._waiting = set(tasks)
         self._consumer = clients.consumer(None)
         admin = clients.admin()
@@ -139,7 +156,8 @@ class ExhaustionWatch:
                 partition = TopicPartition(message.topic(), message.partition())
                 if value is None or message.key() != self._tasks.get(partition):
                     continue
-                if SourcePosition.decode(value).exhausted:
+                said = SourcePosition.decode(value)
+                if said.exhausted and not (said.run and said.run == self._past_run):
                     self._waiting.discard(partition)
                 else:
                     self._waiting.add(partition)

@@ -18,7 +18,7 @@ from sage.runtime.actor import Actor
 from sage.runtime.assembly import assemble_actor, assemble_source, bind_stage
 from sage.runtime.bridge import Bridge
 from sage.runtime.counters import StepCounters
-from sage.runtime.positions import ExhaustionWatch, position_key
+from sage.runtime.positions import ExhaustionWatch, position_key, run_name
 from sage.runtime.report import RunReport, StepReport
 from sage.runtime.source_host import SourceHost
 from sage.runtime.stage_context import StageSetting
@@ -177,7 +177,8 @@ class TopologyRunner:
         deadline = None if timeout is None else started + timeout
         admin = self._world.clients.admin()
         tasks = {p: position_key(*place) for p, place in self._host.tasks.items()} if self._host is not None else {}
-        watch = ExhaustionWatch(self._world.clients, tasks)
+        past_run = run_name(self._world.worker, self._host.orders.number) if self._host is not None else ""
+        watch = ExhaustionWatch(self._world.clients, tasks, past_run)
         dead_before = self._count_dead_letters()
         termination = Termination(self.plan, admin, watch, self._partitions(), lambda s: self._wait(s, deadline))
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from sage.ports import KafkaClients, Producer, Tracer
 from sage.runtime.codec import BYTES_MARK, encode
 from sage.runtime.counters import StepCounters
 from sage.runtime.failures import Verdict, classify
-from sage.runtime.positions import PositionWriter, SourcePosition, load_position, position_key
+from sage.runtime.positions import PositionWriter, SourcePosition, load_position, position_key, run_name
 from sage.runtime.retry import delay_before
 from sage.runtime.stage_context import StageSetting
 from sage.spec.component import Source, UnboundedSource
@@ -38,8 +37,8 @@ CHECKPOINT_INTERVAL = 1.0
 AFFIRM_INTERVAL = 1.0
 """Seconds between two words of an exhausted task that it still is, for runs that begin to wait later."""
 
-LOOK_EVERY = 100
-"""Records between two looks at the clock and at deliveries."""
+YIELD_EVERY = 100
+"""Records between two looks at deliveries, with a turn for others on the loop."""
 
 FLUSH_TIMEOUT = 5.0
 
@@ -63,6 +62,7 @@ class SourceTask:
         clients: KafkaClients, orders: Orders, fresh_epoch: str | None,
     ) -> None:  # fmt: skip
         self._setting = setting
+        self._clock = setting.clock
         self._source = source
         self._task = task
         self._partition = partition
@@ -78,6 +78,7 @@ class SourceTask:
         self._saved = SourcePosition(fresh_epoch or "")
         self._position: Json = None
         self._last_checkpoint = 0.0
+        self._run = ""
 
     async def run(self) -> None:
         """Read whenever a run is asked for, until cancelled; the position is safe when this ends."""
@@ -88,6 +89,7 @@ class SourceTask:
                 while self._orders.number == finished:  # noqa: ASYNC110 - orders come from another thread
                     await asyncio.sleep(0.02)
                 number, bounded = self._orders.number, self._orders.bounded
+                self._run = run_name(self._setting.worker, number)
                 await self._read_with_retries(bounded=bounded)
                 finished = number
                 await self._affirm_until_next(number)
@@ -112,19 +114,19 @@ class SourceTask:
             await asyncio.to_thread(self._producer.close)
 
     async def _affirm_until_next(self, number: int) -> None:
-        spoke = time.monotonic()
+        spoke = self._clock.monotonic()
         while self._orders.number == number:
             await asyncio.sleep(0.02)
-            if time.monotonic() - spoke >= AFFIRM_INTERVAL:
+            if self._clock.monotonic() - spoke >= AFFIRM_INTERVAL:
                 await asyncio.to_thread(self._writer.write, self._saved, FLUSH_TIMEOUT)
-                spoke = time.monotonic()
+                spoke = self._clock.monotonic()
 
     # ------------------------------------------------------------------ reading
 
     async def _read_with_retries(self, *, bounded: bool) -> None:
         attempts, policy = 0, self._step.options.retry or RetryPolicy()
+        failed_at: Json = None
         while True:
-            before = self._position
             try:
                 await self._read(bounded=bounded)
                 return
@@ -132,7 +134,9 @@ class SourceTask:
                 what = "this source never ends, so run_once would not either; use run_streaming()"
                 raise StageStopped(what, where=self._where) from error
             except Exception as error:
-                attempts = 1 if self._position != before else attempts + 1
+                # Failing again at the same place is no progress, however much was read again on the way there.
+                attempts = attempts + 1 if self._position == failed_at else 1
+                failed_at = self._position
                 delay = None if classify(error) is not Verdict.RETRY else self._delay(attempts, policy, error)
                 if delay is None:
                     raise self._stopped(error) from error
@@ -147,16 +151,16 @@ class SourceTask:
     async def _read(self, *, bounded: bool) -> None:
         reading: AsyncIterator[tuple[Any, Json]] = self._source.read(self._task, self._position, bounded=bounded)
         count = 0
-        self._last_checkpoint = time.monotonic()
+        self._last_checkpoint = self._clock.monotonic()
         async for value, position in reading:
             await self._give(value, position)
             self._position = position
             count += 1
-            if count % LOOK_EVERY == 0:
+            if count % YIELD_EVERY == 0:
                 self._producer.poll(0)
                 await asyncio.sleep(0)
-            if count % LOOK_EVERY == 0 or count < LOOK_EVERY:
-                await self._checkpoint_if_due()
+            if self._clock.monotonic() - self._last_checkpoint >= CHECKPOINT_INTERVAL:
+                await self._checkpoint(exhausted=False)
         await self._checkpoint(exhausted=True)
 
     async def _give(self, value: Any, position: Json) -> None:
@@ -186,24 +190,21 @@ class SourceTask:
 
     # -------------------------------------------------------------- checkpoints
 
-    async def _checkpoint_if_due(self) -> None:
-        if time.monotonic() - self._last_checkpoint >= CHECKPOINT_INTERVAL:
-            await self._checkpoint(exhausted=False)
-
     async def _checkpoint(self, *, exhausted: bool) -> None:
         """1. All records are acknowledged. 2. The position is written. 3. It counts as saved."""
-        reached = SourcePosition(self._saved.epoch, self._position, exhausted)
+        reached = SourcePosition(self._saved.epoch, self._position, exhausted, self._run if exhausted else "")
         while await asyncio.to_thread(self._producer.flush, FLUSH_TIMEOUT):
             logger.warning("%s: waiting for the broker to take records", self._where)
         failures = self._producer.take_failures()
         if failures:
+            self._position = self._saved.position  # what comes after it may be among those that were not taken
             what = f"{failures[0].topic} did not take a record: {failures[0].reason}"
             if all(failure.retriable for failure in failures):
                 raise TransientFailure(what)
             raise StageStopped(f"{what}; reading again starts at the last position", where=self._where)
         await self._write(reached)
         self._saved = reached
-        self._last_checkpoint = time.monotonic()
+        self._last_checkpoint = self._clock.monotonic()
 
     async def _write(self, position: SourcePosition) -> None:
         while not await asyncio.to_thread(self._writer.write, position, FLUSH_TIMEOUT):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,8 @@ class Caller:
             if self._threads is not None and not inspect.iscoroutinefunction(function):
                 loop = asyncio.get_running_loop()
                 context = contextvars.copy_context()  # so that spans made in the thread know their parent
-                return await loop.run_in_executor(self._threads, context.run, _called, function, arguments)
+                inside: Callable[[], Any] = functools.partial(context.run, _called, function, arguments)
+                return await loop.run_in_executor(self._threads, inside)
             result = function(*arguments)
             if inspect.isawaitable(result):
                 result = await result

@@ -63,6 +63,7 @@ def normalise(
         resolved, problems = _Reading(os.environ if environ is None else environ).read(model, config or {})
     else:
         return {}, [ConfigProblem((), f"must be a mapping of options; found {config!r}")]
+    made: BaseModel | None = None
     try:
         made = model.model_validate(resolved, by_alias=True, by_name=True)
     except ValidationError as error:
@@ -71,7 +72,7 @@ def normalise(
             found = _problem(model, resolved, details)
             if not any(found.path[: len(path)] == path for path in known):
                 problems.append(found)
-    if problems:
+    if problems or made is None:
         return {}, problems
     try:
         plain = made.model_dump(mode="json", exclude_unset=True, warnings=False)
@@ -240,6 +241,7 @@ def _problem(model: type[BaseModel], given: Any, details: ErrorDetails) -> Confi
     """What pydantic found, in our words, with a path that exists in what was given."""
     path: list[str | int] = []
     value: Any = given
+    part: Any
     for part in details["loc"]:
         inside = (isinstance(value, Mapping) and part in value) or (
             isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sage.ports import Tracer
 from sage.tracing.idle import IdleTracer
@@ -101,5 +101,5 @@ def _program_provider() -> TracerProvider | None:
         return None
     from opentelemetry.trace import get_tracer_provider
 
-    provider = get_tracer_provider()
+    provider: Any = get_tracer_provider()
     return provider if isinstance(provider, sdk.TracerProvider) else None

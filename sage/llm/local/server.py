@@ -74,9 +74,10 @@ def serve(model: str, port: int, slots: int = SLOTS) -> None:
 
 def _start_engine(weights: Path, model: str, port: int, slots: int) -> Any:
     try:
-        import xllamacpp
+        import xllamacpp as imported
     except ImportError as error:
         raise NotFound('xllamacpp is not installed. Local models need it: pip install "sage-streams[local]"') from error
+    xllamacpp: Any = imported  # a compiled module without stubs
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
     parameters.model_alias = {model}
