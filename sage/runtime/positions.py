@@ -47,9 +47,7 @@ class SourcePosition:
         """Raises DecodeFailure for bytes that no SAGE wrote."""
         try:
             fields: dict[str, Any] = orjson.loads(data)
-            return cls(
-                str(fields["epoch"]), fields["position"], bool(fields["exhausted"]), str(fields.get("run", ""))
-            )
+            return cls(str(fields["epoch"]), fields["position"], bool(fields["exhausted"]), str(fields.get("run", "")))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise DecodeFailure(f"not a source position: {error}") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,8 +48,7 @@ class Caller:
             if self._threads is not None and not inspect.iscoroutinefunction(function):
                 loop = asyncio.get_running_loop()
                 context = contextvars.copy_context()  # so that spans made in the thread know their parent
-                inside: Callable[[], Any] = functools.partial(context.run, _called, function, arguments)
-                return await loop.run_in_executor(self._threads, inside)
+                return await loop.run_in_executor(self._threads, lambda: context.run(_called, function, arguments))
             result = function(*arguments)
             if inspect.isawaitable(result):
                 result = await result

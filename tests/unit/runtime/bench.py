@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -42,8 +42,14 @@ class SameTrace(IdleTracer):
         return [TRACE]
 
 
-OPEN: list[Bench] = []
-"""Benches of the running test; closed by a fixture when it ends."""
+class Closable(Protocol):
+    """What a test leaves open."""
+
+    def close(self) -> None: ...
+
+
+OPEN: list[Closable] = []
+"""What the running test has set up; closed by a fixture when it ends."""
 
 
 class Bench:
@@ -94,10 +100,7 @@ class Bench:
     def close(self) -> None:
         """End what is left on the loop, and the loop; nothing may have failed there unseen."""
         failed = [context for context in self.unexpected if "exception" in context]
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.loop.run_until_idle()
-        self.loop.close()
+        end(self.loop)
         assert not failed, failed
 
     # -------------------------------------------------------------------------------------- the parts
@@ -182,6 +185,15 @@ def text(message: RawMessage) -> Mapping[str, str]:
 def _value(message: RawMessage) -> Any:
     data = message.value()
     return None if data is None else orjson.loads(data)
+
+
+def end(loop: VirtualLoop) -> None:
+    """Cancel what is left on a loop, and close it."""
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_idle()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def at(partition: int = 0) -> TopicPartition:
