@@ -13,6 +13,7 @@ from sage.errors import SageError
 from sage.model.names import group_id, offsets_topic
 from sage.model.partition import TopicPartition
 from sage.ports import KafkaClients
+from sage.runtime.binding import BoundStep
 from sage.runtime.bridge import Bridge
 from sage.runtime.source_task import Orders, SourceTask
 from sage.runtime.stage_context import StageSetting
@@ -64,14 +65,21 @@ class SourceHost:
         return self._places
 
     def open(self) -> None:
-        """Open the sources and join the group."""
-        for hosted in self._sources.values():
-            for step in hosted.setting.steps:
-                try:
-                    self._bridge.call(step.open(1))
-                except SageError as error:
-                    raise error.at(f'{self._topology} source "{step.name}"') from error
+        """Open the sources and join the group. Raises what a source raises; nothing is left open then."""
+        try:
+            for hosted in self._sources.values():
+                for step in hosted.setting.steps:
+                    self._open_step(step)
+        except BaseException:
+            self._consumer.close()
+            raise
         self._consumer.subscribe([offsets_topic(self._topology)], self)
+
+    def _open_step(self, step: BoundStep) -> None:
+        try:
+            self._bridge.call(step.open(1))
+        except SageError as error:
+            raise error.at(f'{self._topology} source "{step.name}"') from error
 
     def order(self, *, bounded: bool) -> None:
         """Have all tasks, here and taken over later, read: what is there now, or for ever."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from sage.errors import RecordFailure, SageError, StageStopped, TransientFailure
+from sage.errors import DecodeFailure, RecordFailure, SageError, StageStopped, TransientFailure
 from sage.model.identity import SAGE_ID, source_root
 from sage.model.json import Json
 from sage.model.keys import encode_key
@@ -218,6 +218,8 @@ class SourceTask:
 
     def _stopped(self, error: Exception) -> SageError:
         after = f"after position {self._position}" if self._position is not None else "at its beginning"
+        if isinstance(error, DecodeFailure):  # the source's own, which names file and line
+            return error.at(self._where)
         if isinstance(error, RecordFailure):
             return StageStopped(f"{error.message}; the record {after}", where=self._where)
         if isinstance(error, SageError):
