@@ -54,13 +54,14 @@ class ConfluentConsumer:
         self._starting: dict[TopicPartition, int | None] | None = None
         self._starting_paused: set[TopicPartition] = set()
         self._gone: set[TopicPartition] = set()
-        self._closed = False
+        self._is_forgotten = False
         self._coordinator_is_away = False
         self._topics: tuple[str, ...] = ()
         self._looked = 0.0
         self._consumer = confluent_kafka.Consumer(
             {**config, "error_cb": self._on_error}, logger=client_logger("consumer")
         )
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"ConfluentConsumer({masked(self._config)})"
@@ -101,8 +102,12 @@ class ConfluentConsumer:
         listener: RebalanceListener,
     ) -> None:
         # An exception must not travel through librdkafka's C frames: what had been polled would be lost with it.
+        ours = {TopicPartition(each.topic, each.partition) for each in partitions}
         try:
-            handle({TopicPartition(each.topic, each.partition) for each in partitions}, listener)
+            if self._is_forgotten:
+                self._unassign(ours)
+            else:
+                handle(ours, listener)
         except BaseException as error:  # raised again by the poll that we are in, or by the next one
             if self._failure is None:
                 self._failure = error
@@ -339,6 +344,14 @@ class ConfluentConsumer:
         self._consumer.close()
         self._assigned.clear()
         self._raise_failure()
+
+    def __del__(self) -> None:
+        # librdkafka leaves the group when the object dies, and waits for an answer to its last rebalance that
+        # nobody can give any more: the collector would stand still for good. So leave while we can answer.
+        if not getattr(self, "_closed", True):
+            _log.warning("a consumer of %s was not closed", self._config["group.id"])
+            self._closed = self._is_forgotten = True
+            self._consumer.close()
 
     def _ask_coordinator(self, where: confluent_kafka.TopicPartition) -> None:
         """Make sure that a commit would be answered; raises KafkaException.
