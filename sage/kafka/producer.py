@@ -25,6 +25,9 @@ _OVERHEAD: Final = 61 + 36
 _HEADER_OVERHEAD: Final = 10
 """Two lengths of at most five bytes each."""
 
+_MARGIN: Final = 16_384
+"""Bytes below the limit from which on a record's size is measured exactly."""
+
 _OFFSETS_TIMEOUT: Final = 30.0
 
 
@@ -40,6 +43,7 @@ class ConfluentProducer:
         self._config = config
         self._address = address
         self._limit = int(config.get("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES))
+        self._near_limit = self._limit - _MARGIN
         self._failures: list[DeliveryFailure] = []
         self._refused: SageError | None = None
         self._closed = False
@@ -67,11 +71,13 @@ class ConfluentProducer:
         on_delivery: Callable[[DeliveryFailure | None, int, int], None] | None = None,
     ) -> None:
         """Queue one record."""
-        size = _OVERHEAD + (len(value) if value else 0) + (len(key) if key else 0)
+        size = (len(value) if value else 0) + (len(key) if key else 0)
         if headers:
-            for name, content in headers:  # 4: a character's bytes in UTF-8 at most
-                size += 4 * len(name) + _HEADER_OVERHEAD + (len(content) if content else 0)
-        if size > self._limit and (size := encoded_size(value, key, headers)) > self._limit:
+            for _, content in headers:
+                if content:
+                    size += len(content)
+        # Names and the broker's own fields are within the margin; who comes near the limit is measured exactly.
+        if size > self._near_limit and (size := encoded_size(value, key, headers)) > self._limit:
             raise RecordTooLarge(
                 f"a record of {size} bytes for {topic} is over message.max.bytes={self._limit}; "
                 "make it smaller, or raise the limit here and on the topic (max.message.bytes)"

@@ -13,7 +13,6 @@ import orjson
 
 from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import SAGE_ID, topic_root
-from sage.model.record import Headers
 from sage.ports import RawMessage
 from sage.runtime.binding import Mode
 from sage.runtime.codec import BYTES_MARK, encode, handed_over, json_default, names_a_model
@@ -39,34 +38,35 @@ class FastMap:
         self._target = target
         self._tracer = setting.tracer if setting.tracer.active else None
         self._start_root = setting.tracer.start_root
-        self._topic_id = setting.topic_ids[setting.stage.inputs[0].topic]
+        self._topic_id = setting.topic_ids[setting.stage.inputs[0].topic].encode()
         self._failed_at = 0
         self._function = self._composed()
         self.done = 0
 
     def run(self, messages: Sequence[RawMessage], wait: Wait) -> None:
         """Run all of ``messages`` in order. Raises what the careful way raises."""
-        self.done = fast = 0
+        done = fast = 0
         function, target, produce = self._function, self._target, self._outbox.produce
-        loads, dumps, send = orjson.loads, orjson.dumps, self._outbox.send
+        loads, dumps, send, identified = orjson.loads, orjson.dumps, self._outbox.send, self._identified
         sampled = self._tracer.sampled if self._tracer is not None else None
         try:
             for message in messages:
                 headers = message.headers()
                 value = message.value()
-                if value is None or (headers and (headers[-1][0] == _MARK or (sampled and sampled(headers)))):
+                last = headers[-1][0] if headers else None
+                if value is None or last == _MARK or (sampled is not None and headers and sampled(headers)):
                     self._work.run(message, wait)
-                    self.done += 1
+                    done += 1
                     continue
-                if not headers or headers[-1][0] != SAGE_ID:
-                    headers = self._identified(message, headers)
+                if last != SAGE_ID:
+                    headers = identified(message, headers or [])
                 result: Any = _NOTHING
                 try:
                     result = function(loads(value))
                     if result is None or type(result) is bytes:
-                        data, headers = result, headers if result is None else [*headers, BYTES_MARK]
+                        data, headers = result, headers if result is None else [*(headers or ()), BYTES_MARK]
                     else:
-                        data = dumps(result, default=json_default)
+                        data = dumps(result, json_default)
                     kind, timestamp = message.timestamp()
                     try:
                         produce(target, data, message.key(), headers, timestamp if kind else None)
@@ -75,16 +75,28 @@ class FastMap:
                     fast += 1
                 except Exception as error:
                     self._failed(message, error, result, wait)
-                self.done += 1
+                done += 1
         finally:
+            self.done = done
             for step in self._steps:
                 step.counters.read += fast
                 step.counters.written += fast
 
-    def _identified(self, message: RawMessage, headers: Headers | None) -> list[Any]:
+    def _identified(self, message: RawMessage, headers: list[Any]) -> list[Any]:
         """The headers with the record's id last, as the careful way leaves them."""
-        record_id = record_id_of(headers) or topic_root(self._topic_id, message.partition(), message.offset())
-        kept = [pair for pair in headers or () if pair[0] not in _OWN]
+        traced = False
+        for name, _ in headers:
+            if name in _OWN:  # an id that is not last, or a mark: rare, so in full
+                return self._moved_last(message, headers)
+            if name == "traceparent":
+                traced = True
+        root = b"%b:%d:%d" % (self._topic_id, message.partition(), message.offset())
+        return [*headers, (SAGE_ID, root)] if traced else [*headers, *self._start_root(), (SAGE_ID, root)]
+
+    def _moved_last(self, message: RawMessage, headers: list[Any]) -> list[Any]:
+        root = topic_root(self._topic_id.decode(), message.partition(), message.offset())
+        record_id = record_id_of(headers) or root
+        kept = [pair for pair in headers if pair[0] not in _OWN]
         if needs_trace(headers):
             kept += self._start_root()
         return [*kept, (SAGE_ID, record_id.encode())]
