@@ -79,7 +79,7 @@ class ServiceSet:
             )
             return start.run(wanted, self._load())
 
-    def down(self, *, timeout: float = 20.0) -> list[str]:
+    def down(self, *, timeout: float = 60.0) -> list[str]:
         """Stop every service, whoever uses it; returns their names. Each has ``timeout`` seconds to end by itself."""
         if not self.file.exists():
             return []
@@ -99,7 +99,7 @@ class ServiceSet:
             write_state(self.file, state)
             return state
 
-    def leave(self, owner_pid: int, *, timeout: float = 20.0) -> list[str]:
+    def leave(self, owner_pid: int, *, timeout: float = 60.0) -> list[str]:
         """Take back one ``join`` of ``owner_pid``; after the last user, stop what no ``sage up`` asked to keep.
 
         Returns the names of the services stopped.

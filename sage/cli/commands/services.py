@@ -75,7 +75,7 @@ def up(
 
 def down(
     *,
-    timeout: Annotated[float, Parameter(help="Seconds a service has to end by itself before it is killed.")] = 20.0,
+    timeout: Annotated[float, Parameter(help="Seconds a service has to end by itself before it is killed.")] = 60.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Stop this folder's services. Their data stays."""

@@ -32,7 +32,8 @@ SHORT_WAIT, LONG_WAIT = 0.004, 0.02
 PATIENT_REPEATS = 100
 
 _READ = 1 << 18
-_STOP_TIMEOUT = 15.0
+_STOP_TIMEOUT = 120.0
+"""Seconds that the broker may take to write its last snapshot; `sage down` decides how long it waits for us."""
 
 
 class Relay:
