@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sage.errors import RecordFailure
 from sage.llm.text.extract import best_sentences
+from sage.llm.text.words import is_chinese
 from sage.model.documents import Document, Message
 from sage.operators.record import as_record, missing
 from sage.spec.component import Operator
@@ -35,13 +36,23 @@ class Example(BaseModel):
 
     user: str = Field(description="What the model is asked, in the form that the template gives it.")
     assistant: str = Field(description="What it should answer.")
+    when: str = Field(
+        default="true", description="Jinja condition over the record: shown only where it holds, as `query is chinese`."
+    )
+
+    @field_validator("when")
+    @classmethod
+    def _compiles(cls, text: str) -> str:
+        condition(text)
+        return text
 
 
 class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
     """Write ``messages`` from ``query``, ``documents`` and ``history`` by a Jinja template.
 
     The template sees every field of the record. It runs in a sandbox, and a name that the record doesn't have is an
-    error, never an empty place. ``documents | relevant(query, 3)`` gives the three sentences nearest to the question.
+    error, never an empty place. ``documents | relevant(query, 3)`` gives the three sentences nearest to the question,
+    ``query is chinese`` tells its language.
     """
 
     class Config(BaseModel):
@@ -66,11 +77,7 @@ class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
         super().__init__(config)
         self._template = compiled(self.config.template)
         self._system = compiled(self.config.system)
-        self._examples: list[Message] = [
-            Message(role=role, content=content)
-            for example in self.config.examples
-            for role, content in (("user", example.user), ("assistant", example.assistant))
-        ]
+        self._examples = [(condition(example.when), example) for example in self.config.examples]
 
     def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
         """The record with its ``messages``.
@@ -86,7 +93,10 @@ class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
         messages: list[Message] = []
         if system := self._render(self._system, seen, record, "system").strip():
             messages.append(Message(role="system", content=system))
-        messages += self._examples
+        for holds, example in self._examples:
+            if self._render(holds, seen, record, "when"):
+                messages.append(Message(role="user", content=example.user))
+                messages.append(Message(role="assistant", content=example.assistant))
         messages += [Message(role=turn["role"], content=turn["content"]) for turn in seen["history"]]
         messages.append(Message(role="user", content=self._render(self._template, seen, record, "template")))
         return {**record, "messages": messages}
@@ -96,7 +106,7 @@ class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
         template: Template,
         seen: Mapping[str, Any],
         record: Mapping[str, Any],
-        field: Literal["template", "system"],
+        field: Literal["template", "system", "when"],
     ) -> str:
         try:
             return template.render(seen)
@@ -133,6 +143,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     undefined: type[Undefined] = _RecordUndefined
     environment = ImmutableSandboxedEnvironment(undefined=undefined, autoescape=False, keep_trailing_newline=False)
     environment.filters["relevant"] = relevant
+    environment.tests["chinese"] = is_chinese
     return environment
 
 
@@ -154,6 +165,15 @@ def compiled(text: str) -> Template:
         return _ENVIRONMENT.from_string(text)
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno}: {error.message}") from error
+
+
+def condition(text: str) -> Template:
+    """A condition as a template that gives something where it holds, and nothing where not.
+
+    Raises:
+        ValueError: it is not a Jinja expression.
+    """
+    return compiled(f"{{% if {text} %}}true{{% endif %}}")
 
 
 def _line(error: BaseException) -> str:

@@ -57,6 +57,21 @@ def test_examples_and_history_come_between_system_and_question() -> None:
     ]
 
 
+@pytest.mark.parametrize(("query", "shown"), [("How many?", ["english"]), ("有几天年假？", ["chinese"])])
+def test_an_example_is_shown_where_its_condition_holds(query: str, shown: list[str]) -> None:
+    examples = [
+        {"user": "english", "assistant": "a", "when": "query is not chinese"},
+        {"user": "chinese", "assistant": "a", "when": "query is chinese"},
+    ]
+    asked = messages({"query": query}, system="", template="-", examples=examples)
+    assert [message["content"] for message in asked[:-1]] == [*shown, "a"]
+
+
+def test_a_broken_condition_is_refused() -> None:
+    with pytest.raises(ValidationError, match="line 1"):
+        QAPromptor.Config.model_validate({"examples": [{"user": "u", "assistant": "a", "when": "query is"}]})
+
+
 def test_an_empty_system_message_is_left_out() -> None:
     assert [message["role"] for message in messages(system="")] == ["user"]
 
