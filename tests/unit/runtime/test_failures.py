@@ -9,7 +9,7 @@ from email.message import Message
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import openai
 import pytest
 from confluent_kafka import KafkaError, KafkaException
