@@ -19,7 +19,7 @@ def sage_driver() -> Iterator[Callable[..., TopologyDriver]]:
 
     with ExitStack() as drivers:
 
-        def make(target: Any, **options: Any) -> TopologyDriver:
-            return drivers.enter_context(TopologyDriver(target, **options))
+        def make(target: Any, overrides: Any = None, **options: Any) -> TopologyDriver:
+            return drivers.enter_context(TopologyDriver(target, overrides, **options))
 
         yield make

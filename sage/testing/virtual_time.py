@@ -106,11 +106,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._mode: Literal["idle", "auto"] = "auto"
         self._next_timer: float | None = None
         self._turns = 0
+        self._last_time = 0.0
         super().__init__(_Selector(self._on_wait, self._on_work))
 
     def time(self) -> float:
-        """The clock's."""
-        return self._virtual_clock.monotonic()
+        """The clock's, and never the same twice.
+
+        asyncio runs a timer only after its moment, by a resolution that is lost in the digits of a clock that has
+        run for months: a time that stood still would keep the timer due for ever, and never run it.
+        """
+        self._last_time = max(self._virtual_clock.monotonic(), math.nextafter(self._last_time, math.inf))
+        return self._last_time
 
     def run_until_idle(self) -> bool:
         """Run what is ready, and what that makes ready; returns whether anything was."""
