@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -78,8 +79,13 @@ class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
             Unreachable, Unauthorized, NotFound: the service can't be used; no record is touched.
         """
         key = self.config.api_key.get_secret_value() if self.config.api_key else None
-        self._model = ctx.services.chat_model(
-            ctx.step, model=self.config.model, base_url=self.config.base_url, api_key=key or None
+        # A local model's server may have to be fetched and started first; other steps go on meanwhile.
+        self._model = await asyncio.to_thread(
+            ctx.services.chat_model,
+            ctx.step,
+            model=self.config.model,
+            base_url=self.config.base_url,
+            api_key=key or None,
         )
         if isinstance(self._model, Checkable):
             await self._model.check(self.config.model)
