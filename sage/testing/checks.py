@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import orjson
@@ -55,10 +55,20 @@ def check_operator(
     Returns:
         The outputs, one per value; of a generator all of them.
     """
-    from sage.testing.driver import TopologyDriver
-
     _check_config(operator)
     assert values, "give at least one value"
+    outputs = _apart(lambda: _drive(operator, config, values, chat_model, embedder, prepare))
+    if callable(getattr(operator, "process_batch", None)) and chat_model is None:
+        _run(_check_batch(operator, config, values, embedder, prepare))
+    return outputs
+
+
+def _drive(
+    operator: type[Operator[Any, Any]], config: Config, values: Sequence[Any], chat_model: ChatModel | None,
+    embedder: Embedder | None, prepare: Callable[[Any], None] | None,
+) -> list[Any]:  # fmt: skip
+    from sage.testing.driver import TopologyDriver
+
     generates = shape_of(operator, "map").is_generator
     builder = StreamBuilder("check")
     stream: DataStream[Any] = builder.from_collection([])
@@ -74,11 +84,8 @@ def check_operator(
             driver.advance("10m")  # slow calls and retries end within it
         dead = driver.dead_letters()
         outputs = driver.outputs(STEP)
-        assert not dead, f"{operator.__name__} failed for {dead[0].value!r}: {dead[0].error}: {dead[0].message}"
-        if not generates:
-            assert len(outputs) == len(values), f"{len(values)} values gave {len(outputs)} outputs"
-    if callable(getattr(operator, "process_batch", None)) and chat_model is None:
-        _run(_check_batch(operator, config, values, embedder, prepare))
+    assert not dead, f"{operator.__name__} failed for {dead[0].value!r}: {dead[0].error}: {dead[0].message}"
+    assert generates or len(outputs) == len(values), f"{len(values)} values gave {len(outputs)} outputs"
     return outputs
 
 
@@ -266,19 +273,11 @@ def _shown(items: Sequence[Any]) -> str:
 
 
 def _run(work: Coroutine[Any, Any, R]) -> R:
-    """Run to the end, on a thread of its own: the caller may be inside an event loop."""
-    results: list[R] = []
-    failures: list[BaseException] = []
+    """Run a coroutine to its end."""
+    return _apart(lambda: asyncio.run(work))
 
-    def run() -> None:
-        try:
-            results.append(asyncio.run(work))
-        except BaseException as error:
-            failures.append(error)
 
-    thread = threading.Thread(target=run, name="sage-check")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+def _apart(work: Callable[[], R]) -> R:
+    """Work on a thread of its own: the caller may be inside an event loop."""
+    with ThreadPoolExecutor(1, "sage-check") as thread:
+        return thread.submit(work).result()

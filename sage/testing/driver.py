@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ class TopologyDriver:
 
     Raises:
         InvalidTopology: the topology can't run as it is, or an override doesn't fit.
+        SageError: this is an asynchronous function; the driver has a loop of its own.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class TopologyDriver:
         tracer: Tracer | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        _refuse_running_loop()
         variables = os.environ if environ is None else environ
         topology, chat_models = apply_overrides(_topology_of(target, variables), overrides or {})
         self.plan: Plan = compile_plan(topology, fuse=False)
@@ -263,6 +266,14 @@ class TopologyDriver:
         if isinstance(value, str) and formats.get(topic, "json") != "json":
             return value.encode()
         return encode(value)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise SageError("drive a topology in a plain test function, not in an async one: the driver has a loop of its own")
 
 
 def _topology_of(target: Any, environ: Mapping[str, str]) -> Topology:

@@ -618,8 +618,9 @@ def taking(task: AsyncTask, bench: Bench, limit: int = 50) -> dict[TopicPartitio
         for offset in rewinds.values():
             position = offset
         task.rewound(tuple(rewinds))
+        idle = task.idle()
         settled |= task.settled()
-        if not rewinds and not bench.came(position) and task.idle():
+        if idle and not rewinds and not bench.came(position):
             return settled
     raise AssertionError("it never settled")
 
