@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,12 @@ def test_a_topic_is_read_from_its_start_and_written_with_keys_headers_and_timest
     clients = broker.clients()
     make_topic(clients, source, 3)
     producer = clients.producer()
+    now = time.time_ns() // 1_000_000 - 3_600_000  # an hour old, so that no broker's retention takes them
     headers = [("a", b"1"), ("a", b"2"), ("empty", b""), ("null", None)]
     for number in range(30):
-        producer.produce(source, b'{"n": %d}' % number, b"k%d" % (number % 7), headers, 1_600_000_000_000 + number)
+        producer.produce(source, b'{"n": %d}' % number, b"k%d" % (number % 7), headers, now + number)
     assert producer.flush(20) == 0
+    assert producer.take_failures() == []
     env.from_topic(source).map(lambda value: {"n": value["n"] + 1}, name="inc").to(target)
 
     env.run_once(TIMEOUT)
@@ -83,7 +86,7 @@ def test_a_topic_is_read_from_its_start_and_written_with_keys_headers_and_timest
     for message in written:
         number = values_of([message])[0]["n"] - 1
         assert message.key() == b"k%d" % (number % 7)
-        assert message.timestamp()[1] == 1_600_000_000_000 + number
+        assert message.timestamp()[1] == now + number
         assert list(message.headers() or ())[:4] == headers
         assert [name for name, _ in message.headers() or ()][4:] == ["traceparent", "sage.id"]
     assert total_lag(clients, f"{env.topology.name}.inc", source, 3) == 0
