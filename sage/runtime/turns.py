@@ -157,16 +157,14 @@ class Turns:
     def _try_again(self, waiting: Mapping[Flight, float]) -> set[Lane | None]:
         """Have these run again later; their lanes, which stay blocked until then.
 
-        Records of one lane that failed in one batch wait together, else they would overtake each other.
+        Records that failed in one batch wait together, else those of one lane would overtake each other, and a
+        sink would be given in pieces what it refused as a whole.
         """
-        lanes: dict[Lane | None, list[Flight]] = {}
-        for flight in waiting:
-            lanes.setdefault(flight.lane, []).append(flight)
-        for flights in lanes.values():
-            delay = max(waiting[flight] for flight in flights)
-            if delay < math.inf:
-                asyncio.get_running_loop().call_later(delay, self._again, flights)
-        return set(lanes)
+        again = [flight for flight, delay in waiting.items() if delay < math.inf]
+        if again:
+            delay = max(waiting[flight] for flight in again)
+            asyncio.get_running_loop().call_later(delay, self._again, again)
+        return {flight.lane for flight in waiting}
 
     def _again(self, flights: list[Flight]) -> None:
         """The wait is over: the records run before all others of their lane."""
