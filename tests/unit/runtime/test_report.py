@@ -1,0 +1,60 @@
+"""What a run did, in numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage.runtime.counters import Durations, StepCounters
+from sage.runtime.report import RunReport, StepReport
+
+
+@given(st.lists(st.floats(1e-5, 1e3), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_quantile_is_right_within_a_tenth(times: list[float], q: float) -> None:
+    durations = Durations()
+    for seconds in times:
+        durations.add(seconds)
+    right = sorted(times)[math.ceil(q * len(times)) - 1]
+    found = durations.quantile(q)
+    assert found is not None
+    assert right / 1.11 <= found <= right * 1.11
+    assert durations.count == len(times)
+
+
+def test_many_calls_of_one_batch_count_each() -> None:
+    durations = Durations()
+    durations.add(0.001, 99)
+    durations.add(10.0)
+    assert durations.count == 100
+    assert durations.quantile(0.5) == pytest.approx(0.001, rel=0.1)
+    assert durations.quantile(0.99) == pytest.approx(0.001, rel=0.1)
+    assert durations.quantile(1.0) == pytest.approx(10.0, rel=0.1)
+
+
+def test_nothing_measured_is_nothing_and_not_zero() -> None:
+    assert Durations().quantile(0.5) is None
+    assert StepReport.of("a", StepCounters()).p95 is None
+
+
+def test_no_time_at_all_is_a_time() -> None:
+    durations = Durations()
+    durations.add(0.0)
+    assert durations.quantile(0.5) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_a_step_report_is_a_snapshot() -> None:
+    counters = StepCounters(read=3, written=2, retried=5, skipped=1, dead=1, last_error="KeyError: 'x'")
+    report = StepReport.of("work", counters)
+    counters.read = 99
+    assert (report.read, report.written, report.retried, report.skipped, report.dead) == (3, 2, 5, 1, 1)
+    assert report.last_error == "KeyError: 'x'"
+
+
+def test_a_run_sums_its_steps_and_reads_what_entered() -> None:
+    steps = {"source": StepReport("source", 10, 10), "work": StepReport("work", 10, 7, 4, 2, 1)}
+    report = RunReport("t", steps, 1.5)
+    assert (report.read, report.retried, report.skipped, report.dead) == (10, 4, 2, 1)
+    assert RunReport("t", {}, 0.0).read == 0
