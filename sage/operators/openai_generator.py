@@ -56,7 +56,7 @@ class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
             description="What answers where the passages don't bear the model out: their best sentence, or nothing.",
         )
         min_support: float = Field(
-            default=0.6,
+            default=0.8,
             ge=0,
             le=1,
             description="With a fallback: the share of the answer's words one passage must have.",
