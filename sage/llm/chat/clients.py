@@ -24,14 +24,16 @@ class _Shared:
     users: int = 0
 
 
-_clients: dict[tuple[int, str, str], _Shared] = {}
+_Identity = tuple[asyncio.AbstractEventLoop, str, str]
+
+_clients: dict[_Identity, _Shared] = {}
 _lock = Lock()
 
 
 class ClientLease:
     """The right to use a shared client; give it back with ``release``."""
 
-    def __init__(self, identity: tuple[int, str, str], client: AsyncOpenAI) -> None:
+    def __init__(self, identity: _Identity, client: AsyncOpenAI) -> None:
         self._identity = identity
         self.client = client
         self._released = False
@@ -52,7 +54,7 @@ class ClientLease:
 
 def lease(base_url: str, api_key: str) -> ClientLease:
     """Take a share of the running loop's client for this service and key."""
-    identity = (id(asyncio.get_running_loop()), base_url, api_key)
+    identity = (asyncio.get_running_loop(), base_url, api_key)
     with _lock:
         shared = _clients.get(identity)
         if shared is None:
