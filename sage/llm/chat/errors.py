@@ -125,18 +125,22 @@ def _by_status(error: openai.APIStatusError, *, address: str, model: str) -> Sag
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a ``Retry-After`` header asks for: milliseconds, seconds or an HTTP date; never negative."""
-    milliseconds = headers.get("retry-after-ms")
-    text = headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if text is None:
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000)
+    text = headers.get("retry-after", "")
+    seconds = _number(text)
+    if seconds is None:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
             return None
-        return max(0.0, float(text))
-    except ValueError:
-        pass  # not a number: the header's other form is a date
+    return max(0.0, seconds)
+
+
+def _number(text: str) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
+        return float(text)
     except ValueError:
         return None
 

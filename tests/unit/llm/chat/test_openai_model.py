@@ -19,6 +19,7 @@ from sage.errors import (
     Unreachable,
 )
 from sage.llm.chat.clients import open_clients
+from sage.llm.chat.errors import retry_after
 from sage.llm.chat.openai_model import OpenAIChatModel
 from sage.ports import ChatRequest, ChatResponse
 from tests.support.llm_server import FakeOpenAI, Mode
@@ -109,6 +110,21 @@ async def test_a_rate_limit_says_how_long_to_wait() -> None:
         error = await failure(service)
     assert isinstance(error, RateLimited)
     assert error.retry_after == 1.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "-1"}, 0.0),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_reads_every_form_of_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
 
 
 async def test_nobody_there_is_unreachable() -> None:
