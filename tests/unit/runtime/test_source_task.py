@@ -319,7 +319,8 @@ def test_a_record_over_the_limit_stops_the_source_naming_the_place_before_it() -
     desk.order()
     desk.run()
     assert isinstance(desk.failure, StageStopped)
-    assert "is over message.max.bytes=2000; the record after position 1" in str(desk.failure)
+    assert "the record up to position 2: a record of" in str(desk.failure)
+    assert "is over message.max.bytes=2000" in str(desk.failure)
     assert desk.values == ["a"]
     assert desk.saved is not None
     assert desk.saved.position == 1
@@ -331,7 +332,7 @@ def test_a_value_without_a_form_stops_the_source_naming_the_place_before_it() ->
     desk.order()
     desk.run()
     assert "has no JSON form" in str(desk.failure)
-    assert "the record at its beginning" in str(desk.failure)
+    assert "the record up to position 1: " in str(desk.failure)
 
 
 def test_a_transient_failure_is_waited_out_and_nothing_is_left_out() -> None:
