@@ -15,6 +15,13 @@ import pytest
 from tests.support.brokers import ApacheBroker, Broker, EmbeddedBroker, require_embedded, start_apache
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by folder, so that ``-m "not integration"`` starts nothing."""
+    for item in items:
+        if "tests/integration/" in item.path.as_posix() or "tests/contract/kafka" in item.path.as_posix():
+            item.add_marker(pytest.mark.integration)
+
+
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[EmbeddedBroker]:
     """The embedded broker. Don't kill it: tests that kill start their own."""

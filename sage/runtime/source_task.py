@@ -77,6 +77,7 @@ class SourceTask:
         self._writer = PositionWriter(self._producer, partition, position_key(self._step.name, task))
         self._saved = SourcePosition(fresh_epoch or "")
         self._position: Json = None
+        self._giving: Json = None
         self._last_checkpoint = 0.0
         self._run = ""
 
@@ -153,6 +154,7 @@ class SourceTask:
         count = 0
         self._last_checkpoint = self._clock.monotonic()
         async for value, position in reading:
+            self._giving = position
             await self._give(value, position)
             self._position = position
             count += 1
@@ -217,11 +219,18 @@ class SourceTask:
         return f'{self._setting.plan.name} source "{self._step.name}"'
 
     def _stopped(self, error: Exception) -> SageError:
-        after = f"after position {self._position}" if self._position is not None else "at its beginning"
         if isinstance(error, DecodeFailure):  # the source's own, which names file and line
             return error.at(self._where)
         if isinstance(error, RecordFailure):
-            return StageStopped(f"{error.message}; the record {after}", where=self._where)
+            return StageStopped(f"{_place(self._giving)}: {error.message}", where=self._where)
         if isinstance(error, SageError):
             return error.at(self._where)
+        after = f"after position {self._position}" if self._position is not None else "at its beginning"
         return StageStopped(f"{type(error).__name__}: {error}; {after}", where=self._where)
+
+
+def _place(position: Json) -> str:
+    """Where a record is, by the position after it: ``questions.txt:7`` for files."""
+    if isinstance(position, dict) and "file" in position and "line" in position:
+        return f"{position['file']}:{position['line']}"
+    return f"the record up to position {position}"

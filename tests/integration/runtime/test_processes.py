@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.brokers import ApacheBroker, Broker
 from tests.support.programs import sage
 from tests.support.records import everything, fill, make_topic, total_lag, values_of
@@ -46,6 +48,7 @@ def ids(broker: Broker, topic: str) -> list[int]:
     return [value["id"] for value in values_of(everything(broker.clients(), topic))]
 
 
+@pytest.mark.chaos
 def test_two_processes_share_the_partitions_and_a_kill_in_mid_run_loses_nothing(
     apache_kafka: ApacheBroker, unique: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_ctrl_c_drains_commits_and_exits_130(broker: Broker, unique: Callable[[s
     assert len(before) < 400, "interrupted too late to prove anything"
 
 
+@pytest.mark.chaos
 def test_a_source_resumes_after_a_kill_and_gives_the_same_ids_again(
     apache_kafka: ApacheBroker, unique: Callable[[str], str], tmp_path: Path
 ) -> None:
