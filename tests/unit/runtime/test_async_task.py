@@ -553,6 +553,60 @@ def test_a_late_result_of_a_dead_assignment_moves_nothing() -> None:
     assert bench.out() == [2]
 
 
+def test_a_late_result_without_outputs_gives_no_room_that_was_given_already() -> None:
+    async def stubborn(value: Any) -> bool:
+        try:
+            await asyncio.sleep(2)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+        return False
+
+    bench = Bench(lambda s: s.filter(stubborn, name="call"))
+    task = bench.async_task()
+    task.accept(bench.feed("x"))
+    bench.run(1)
+    task.lost([at()])
+    bench.run(5)
+    assert task.room() == task.window_size
+    assert task.idle()
+
+
+def test_outputs_that_still_wait_for_room_are_not_produced_for_a_partition_that_is_gone() -> None:
+    async def many(value: int) -> Any:
+        for number in range(value):
+            yield number
+
+    bench = Bench(lambda s: s.flatmap(many, name="call"))
+    bench.producer = bench.clients.producer(config={"queue.buffering.max.messages": 3})
+    task = bench.async_task()
+    messages = bench.feed(50)
+    with bench.clients.deliveries_held():
+        task.accept(messages)
+        bench.run(0.1)
+        task.lost([at()])
+    bench.run(1)
+    assert len(bench.out()) <= 3
+    assert task.idle()
+
+
+def test_a_next_try_that_comes_due_while_a_revoke_waits_is_not_made() -> None:
+    calls: list[str] = []
+
+    async def call(value: str) -> str:
+        calls.append(value)
+        if value == "a":
+            raise ConnectionError("reset")
+        await asyncio.sleep(3)
+        return value
+
+    bench = Bench(lambda s: s.map(call, name="call"))
+    task = bench.async_task()
+    task.accept(bench.feed("a", "b", keys=[b"a", b"b"]))
+    bench.run(0.01)
+    assert task.revoked([at()], 5.0) == {at(): 0}
+    assert calls == ["a", "b"]
+
+
 def test_records_of_partitions_that_are_not_ours_are_let_go() -> None:
     bench = watched_bench(Watched())
     task = bench.async_task()

@@ -58,3 +58,20 @@ def test_a_run_sums_its_steps_and_reads_what_entered() -> None:
     report = RunReport("t", steps, 1.5)
     assert (report.read, report.retried, report.skipped, report.dead) == (10, 4, 2, 1)
     assert RunReport("t", {}, 0.0).read == 0
+
+
+def test_a_run_is_one_line_with_the_steps_that_took_time() -> None:
+    steps = {
+        "questions": StepReport("questions", 5, 5),
+        "retrieve": StepReport("retrieve", 5, 5, p50=0.0182),
+        "generate": StepReport("generate", 5, 5, p50=1.26),
+        "answers": StepReport("answers", 5, 0, p50=0.0001),
+    }
+    line = str(RunReport("qa", steps, 4.13, delivered=5))
+    assert line == "5 in, 5 out, 0 retried, 0 dead, 4.1 s.  retrieve p50 18 ms, generate p50 1.3 s"
+
+
+def test_the_line_says_what_was_skipped_and_that_time_was_over() -> None:
+    steps = {"source": StepReport("source", 3, 3), "work": StepReport("work", 3, 1, retried=2, skipped=1, dead=1)}
+    report = RunReport("t", steps, 0.2, complete=False, waiting_for="t.work", dead_letters=1, delivered=1)
+    assert str(report) == "3 in, 1 out, 2 retried, 1 skipped, 1 dead, 0.2 s, not complete."

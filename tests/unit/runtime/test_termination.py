@@ -138,6 +138,16 @@ def test_a_foreign_topic_ends_where_it_did_when_the_run_began() -> None:
     assert hand.steps == []
 
 
+def test_what_comes_to_a_foreign_topic_while_sources_are_read_is_not_waited_for() -> None:
+    builder = StreamBuilder("t")
+    builder.from_collection([1], name="source").map(lambda v: v, name="first")
+    builder.from_topic("in", name="topic").map(lambda v: v, name="other")
+    hand = Hand(compile_plan(builder.build()))
+    hand.produce("in", 3).commit("other", "in", 3)
+    hand.walk(lambda: hand.produce("in", 100), hand.exhaust)
+    assert hand.waited_for == ["sources to give all they have"] * 2
+
+
 def test_records_that_retention_took_are_not_waited_for() -> None:
     hand = Hand(reading_topic())
     hand.produce("in", 5)
