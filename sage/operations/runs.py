@@ -1,5 +1,5 @@
 # ruff: noqa: D102 - the properties of the two protocols are those of the report, named there
-"""What ``sage topology run`` says of a run: its numbers, and why records died."""
+"""What ``sage topology run`` says of a run beside its numbers: that nothing was new, and why records died."""
 
 from __future__ import annotations
 
@@ -24,17 +24,12 @@ _WRITERS = {
 
 _CODE = re.compile(r"\s*\[SAGE\d+\]")
 
-_WORTH_SAYING = 0.001
-"""Seconds: quicker steps are left out of the line."""
-
 
 class StepNumbers(Protocol):
     """One step of a run's report, as far as it is shown."""
 
     @property
     def read(self) -> int: ...
-    @property
-    def p50(self) -> float | None: ...
 
 
 class RunNumbers(Protocol):
@@ -45,46 +40,21 @@ class RunNumbers(Protocol):
     @property
     def steps(self) -> Mapping[str, StepNumbers]: ...
     @property
-    def seconds(self) -> float: ...
-    @property
-    def complete(self) -> bool: ...
-    @property
-    def read(self) -> int: ...
-    @property
-    def retried(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
     def dead_letters(self) -> int: ...
 
 
-def summary(topology: Topology, report: RunNumbers) -> str:
-    """``5 in, 5 out, 0 retried, 0 dead, 4.1 s.  retrieve p50 18 ms, generate p50 640 ms``."""
-    counts = [f"{report.read} in", f"{delivered(topology, report)} out", f"{report.retried} retried"]
-    if report.skipped:
-        counts.append(f"{report.skipped} skipped")
-    counts += [f"{report.dead_letters} dead", f"{report.seconds:.1f} s"]
-    slow = [
-        f"{name} p50 {_time(step.p50)}"
-        for name, step in report.steps.items()
-        if step.p50 is not None and step.p50 >= _WORTH_SAYING
-    ]
-    return ", ".join(counts) + "." + (f"  {', '.join(slow)}" if slow else "")
+def nothing_new(topology: Topology, report: RunNumbers) -> str | None:
+    """What to say of a run whose sources gave nothing; ``None`` where one did, or where there is none."""
+    sources = [step.name for step in topology.steps if step.kind == "source" and not step.is_topic]
+    given = [report.steps[name].read for name in sources if name in report.steps]
+    if not sources or any(given):
+        return None
+    return "nothing new to read; --from-beginning reads all again"
 
 
-def delivered(topology: Topology, report: RunNumbers) -> int:
-    """Records that the sinks took, or that went to the topics nobody of this topology reads."""
-    total = 0
-    for step in topology.steps:
-        numbers = report.steps.get(step.name)
-        if step.kind == "sink" and numbers is not None:
-            total += numbers.read
-    return total
-
-
-def as_dict(topology: Topology, report: Any) -> dict[str, Any]:
+def as_dict(report: Any) -> dict[str, Any]:
     """The report as plain JSON."""
-    return {**asdict(report), "read": report.read, "delivered": delivered(topology, report), "dead": report.dead}
+    return {**asdict(report), "read": report.read, "dead": report.dead}
 
 
 def explain_deaths(report: RunNumbers, letters: Sequence[Letter]) -> RecordFailure:
@@ -101,10 +71,6 @@ def explain_deaths(report: RunNumbers, letters: Sequence[Letter]) -> RecordFailu
     return RecordFailure(f"{dead}{read} {records} dead: {_reason(letter)} {hint}", where=f'step "{step}"')
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
 def _reason(letter: Letter) -> str:
     """``KeyError 'documents' (the record has: id, query). Is a retriever upstream?``."""
     if letter.error != "KeyError":
@@ -118,7 +84,5 @@ def _reason(letter: Letter) -> str:
 
 
 def _fields(value: Any) -> list[str]:
-    if isinstance(value, str):
-        # A plain text counts as a record with a query alone.
-        return ["query"]
+    # A plain text has no fields: operators take it as a query, but nobody wrote one.
     return sorted(value) if isinstance(value, Mapping) else []

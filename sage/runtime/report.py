@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sage.graph.topology import Topology
 from sage.runtime.counters import StepCounters
+
+_WORTH_SAYING = 0.001
+"""Seconds: quicker steps are left out of the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,9 @@ class RunReport:
         complete: false where the time-out came first.
         waiting_for: what was not finished then.
         dead_letters: by how much the dead-letter topic grew, whoever wrote there.
+        delivered: records that the sinks took, or that were written to the topics of topic sinks.
+
+    ``str()`` of it is one line: ``5 in, 5 out, 0 retried, 0 dead, 4.1 s.  retrieve p50 18 ms, generate p50 640 ms``.
     """
 
     topology: str
@@ -52,6 +59,7 @@ class RunReport:
     complete: bool = True
     waiting_for: str = ""
     dead_letters: int = 0
+    delivered: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,3 +82,34 @@ class RunReport:
     def skipped(self) -> int:
         """Records given up by ``on_error: skip``."""
         return sum(step.skipped for step in self.steps.values())
+
+    def __str__(self) -> str:
+        counts = [f"{self.read} in", f"{self.delivered} out", f"{self.retried} retried"]
+        if self.skipped:
+            counts.append(f"{self.skipped} skipped")
+        counts += [f"{self.dead_letters} dead", f"{self.seconds:.1f} s"]
+        if not self.complete:
+            counts.append("not complete")
+        slow = [
+            f"{name} p50 {_time(step.p50)}"
+            for name, step in self.steps.items()
+            if step.p50 is not None and step.p50 >= _WORTH_SAYING
+        ]
+        return ", ".join(counts) + "." + (f"  {', '.join(slow)}" if slow else "")
+
+
+def delivered(topology: Topology, steps: Mapping[str, StepReport]) -> int:
+    """Records that left ``topology``, by the numbers of its ``steps``."""
+    total = 0
+    for step in topology.steps:
+        if step.kind != "sink":
+            continue
+        if step.is_topic:  # no actor of its own: what is written before it is in its topic
+            total += sum(steps[one.step].written for one in step.inputs if one.step in steps)
+        elif step.name in steps:
+            total += steps[step.name].read
+    return total
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -19,7 +19,7 @@ from sage.runtime.assembly import assemble_actor, assemble_source, bind_stage
 from sage.runtime.bridge import Bridge
 from sage.runtime.counters import StepCounters
 from sage.runtime.positions import ExhaustionWatch, position_key, run_name
-from sage.runtime.report import RunReport, StepReport
+from sage.runtime.report import RunReport, StepReport, delivered
 from sage.runtime.source_host import SourceHost
 from sage.runtime.stage_context import StageSetting
 from sage.runtime.termination import Termination
@@ -246,5 +246,5 @@ class TopologyRunner:
         steps = {name: StepReport.of(name, self._counters[name]) for name in names}
         return RunReport(
             self.plan.name, steps, time.monotonic() - started, complete=not waiting_for,
-            waiting_for=waiting_for, dead_letters=dead,
+            waiting_for=waiting_for, dead_letters=dead, delivered=delivered(self.plan.topology, steps),
         )  # fmt: skip

@@ -63,7 +63,7 @@ def run(
         report = _once(environment, limit)
         if report is None:
             return 0
-        _show(environment, report)
+        _show(environment, report, resumed=not from_beginning)
         return _verdict(environment, report, allow_dead)
 
 
@@ -109,14 +109,17 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _show(environment: LocalEnvironment, report: RunReport) -> None:
-    from sage.operations.runs import as_dict, summary
+def _show(environment: LocalEnvironment, report: RunReport, *, resumed: bool) -> None:
+    from sage.operations.runs import as_dict, nothing_new
 
     shown = terminal()
     if shown.is_structured:
-        shown.json_line(as_dict(environment.topology, report))
+        shown.json_line(as_dict(report))
     else:
-        shown.note(summary(environment.topology, report))
+        shown.note(str(report))
+    hint = nothing_new(environment.topology, report) if resumed and report.complete else None
+    if hint is not None:
+        shown.note(hint)
 
 
 def _verdict(environment: LocalEnvironment, report: RunReport, allow_dead: int) -> int:

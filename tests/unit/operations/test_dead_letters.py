@@ -9,7 +9,7 @@ import pytest
 from sage.errors import NotFound
 from sage.graph.topology import Input, Step, Topology
 from sage.operations import dead_letters
-from sage.operations.runs import explain_deaths, summary
+from sage.operations.runs import explain_deaths, nothing_new
 from sage.runtime.dead_letters import dead_letter
 from sage.testing.broker import InMemoryClients
 from sage.testing.in_memory_log import InMemoryMessage
@@ -85,20 +85,14 @@ def test_a_letter_of_another_program_is_shown_too(clients: InMemoryClients, writ
 @dataclass(frozen=True)
 class StepNumbers:
     read: int
-    p50: float | None = None
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A run's report in the shape that the sentence needs."""
+    """A run's report in the shape that the sentences need."""
 
     topology: str = "qa"
-    steps: dict[str, StepNumbers] = field(default_factory=lambda: {"prompt": StepNumbers(100, 0.0002)})
-    seconds: float = 4.13
-    complete: bool = True
-    read: int = 100
-    retried: int = 0
-    skipped: int = 0
+    steps: dict[str, StepNumbers] = field(default_factory=lambda: {"prompt": StepNumbers(100)})
     dead_letters: int = 3
 
 
@@ -128,22 +122,25 @@ def test_without_letters_the_count_still_stands() -> None:
     assert str(explain_deaths(Numbers(), [])) == "qa: 3 records dead. `sage dlq show qa`. [SAGE501]"
 
 
-def test_a_run_in_one_line() -> None:
+def test_a_plain_text_is_not_said_to_have_fields(clients: InMemoryClients, write: Write) -> None:
+    kill(clients, write, b'"why?"', KeyError("documents"))
+    error = explain_deaths(Numbers(dead_letters=1, steps={}), dead_letters.list_letters(clients, "qa"))
+    assert str(error) == (
+        "step \"prompt\": 1 record dead: KeyError 'documents'. Is a retriever upstream? `sage dlq show qa`. [SAGE501]"
+    )
+
+
+def test_a_run_whose_sources_gave_nothing_says_how_to_read_all_again() -> None:
     topology = Topology(
-        "qa",
-        (
-            Step("questions", "source"),
-            Step("retrieve", "operator", inputs=(Input("questions"),)),
-            Step("answers", "sink", inputs=(Input("retrieve"),)),
-        ),
+        "qa", (Step("one", "source"), Step("two", "source"), Step("out", "sink", inputs=(Input("one"),)))
     )
-    numbers = Numbers(
-        steps={
-            "questions": StepNumbers(5),
-            "retrieve": StepNumbers(5, 0.0182),
-            "answers": StepNumbers(5, 0.0001),
-        },
-        read=5,
-        dead_letters=0,
-    )
-    assert summary(topology, numbers) == "5 in, 5 out, 0 retried, 0 dead, 4.1 s.  retrieve p50 18 ms"
+    idle = Numbers(steps={"one": StepNumbers(0), "two": StepNumbers(0), "out": StepNumbers(0)})
+    assert nothing_new(topology, idle) == "nothing new to read; --from-beginning reads all again"
+    busy = Numbers(steps={"one": StepNumbers(0), "two": StepNumbers(3), "out": StepNumbers(3)})
+    assert nothing_new(topology, busy) is None
+
+
+def test_a_topology_without_a_source_of_its_own_is_not_told_to_start_afresh() -> None:
+    topology = Topology("qa", (Step("questions", "source", target="topic"), Step("out", "sink")))
+    idle = Numbers(steps={"questions": StepNumbers(0), "out": StepNumbers(0)})
+    assert nothing_new(topology, idle) is None

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage.graph.topology import Input, Step, Topology
 from sage.runtime.counters import Durations, StepCounters
-from sage.runtime.report import RunReport, StepReport
+from sage.runtime.report import RunReport, StepReport, delivered
 
 
 @given(st.lists(st.floats(1e-5, 1e3), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
@@ -69,6 +70,20 @@ def test_a_run_is_one_line_with_the_steps_that_took_time() -> None:
     }
     line = str(RunReport("qa", steps, 4.13, delivered=5))
     assert line == "5 in, 5 out, 0 retried, 0 dead, 4.1 s.  retrieve p50 18 ms, generate p50 1.3 s"
+
+
+def test_what_a_topic_sink_was_given_counts_as_delivered() -> None:
+    topology = Topology(
+        "t",
+        (
+            Step("lines", "source"),
+            Step("up", "map", inputs=(Input("lines"),)),
+            Step("out", "sink", "topic", inputs=(Input("up"),)),
+            Step("shown", "sink", inputs=(Input("lines"),)),
+        ),
+    )
+    steps = {"lines": StepReport("lines", 3, 3), "up": StepReport("up", 3, 2), "shown": StepReport("shown", 3, 3)}
+    assert delivered(topology, steps) == 2 + 3
 
 
 def test_the_line_says_what_was_skipped_and_that_time_was_over() -> None:
