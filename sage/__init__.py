@@ -73,8 +73,19 @@ _HOMES = {
     "load_config": "sage.configuration",
 }
 
+_LATER = {
+    "Joined": "joins need keyed state",
+    "hopping": "windows need keyed state",
+    "session": "windows need keyed state",
+    "tumbling": "windows need keyed state",
+}
+"""Names that a later version has, and what is missing for them."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        # Of an AttributeError `from sage import tumbling` would not show the text.
+        raise ImportError(f"sage.{name} is not in this version: {_LATER[name]} [SAGE110]", name=__name__)
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'sage' has no attribute {name!r}")

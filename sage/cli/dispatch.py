@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from sage.cli.command_help import describe
 from sage.cli.flags import UsageError
@@ -29,6 +29,8 @@ def call(verb: Verb, arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         error.verbose = False
         message = " ".join(str(error).split()).rstrip(".")
+        if verb.example and isinstance(error, MissingArgumentError):
+            message += f", for example `{verb.example}`"
         raise UsageError(f"{verb.words}: {message}; see `sage {verb.words} --help`") from error
     return result if isinstance(result, int) else 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sage.cli.flags import Flags, UsageError, parse_flags
 from sage.cli.help import group_help, root_help
+from sage.cli.later import later_verb
 from sage.cli.terminal import Terminal, set_terminal
 from sage.cli.verbs import GROUPS, VERBS, Verb, names_at
 from sage.errors import SageError, ServiceFailed
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags = parse_flags(words)
         terminal = Terminal(flags)
         set_terminal(terminal)
+        if flags.debug:
+            os.environ["SAGE_DEBUG"] = "1"  # environments then keep the causes of what they raise
         return _run(flags, terminal)
     except BaseException as error:
         if terminal.flags.debug and not isinstance(error, (SystemExit, BrokenPipeError)):
@@ -65,6 +68,9 @@ def _run(flags: Flags, terminal: Terminal) -> int:
 
 def _find(words: Sequence[str]) -> tuple[Verb | None, tuple[str, ...]]:
     """The verb and its own arguments; no verb where only a group was typed."""
+    later = later_verb(words)
+    if later is not None:
+        raise later
     for length in (1, 2):
         verb = VERBS.get(tuple(words[:length]))
         if verb is not None:
@@ -80,10 +86,10 @@ def _find(words: Sequence[str]) -> tuple[Verb | None, tuple[str, ...]]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    from difflib import get_close_matches
+    from sage.spec.suggest import nearest
 
-    found = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {found[0]!r}?" if found else ""
+    found = nearest(word, known)
+    return f", did you mean {found!r}?" if found else ""
 
 
 def _report(error: BaseException, terminal: Terminal) -> int:

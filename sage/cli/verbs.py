@@ -16,11 +16,13 @@ class Verb:
         path: the words typed, such as ``("topology", "run")``.
         summary: one line for the help.
         target: ``module:function``, imported when the verb runs.
+        example: what to type, said to whoever left out an argument that it needs.
     """
 
     path: tuple[str, ...]
     summary: str
     target: str
+    example: str = ""
 
     @property
     def words(self) -> str:
@@ -47,8 +49,8 @@ GROUPS = {
 }
 
 
-def _verb(words: str, summary: str, target: str) -> Verb:
-    return Verb(tuple(words.split()), summary, f"{_COMMANDS}.{target}")
+def _verb(words: str, summary: str, target: str, example: str = "") -> Verb:
+    return Verb(tuple(words.split()), summary, f"{_COMMANDS}.{target}", example)
 
 
 SECTIONS = (
@@ -56,7 +58,7 @@ SECTIONS = (
         "Start here",
         (
             _verb("demo", "Questions, documents and answers over Kafka, in one go", "demo:demo"),
-            _verb("init", "Make a starter project", "init:init"),
+            _verb("init", "Make a starter project", "init:init", "sage init handbook"),
             _verb("up", "Start this folder's broker, memory server and local model", "services:up"),
             _verb("down", "Stop them", "services:down"),
             _verb("status", "Show them", "services:status"),

@@ -43,8 +43,26 @@ __all__ = [
     "TextSplitter",
 ]
 
+_OWN_STEP = "write it as a step of your own"
+_MEMORY = "MemoryWriter and DenseRetriever keep and find what you give them"
+_LATER = {
+    "Agent": _OWN_STEP,
+    "BM25Retriever": "use DenseRetriever",
+    "HybridRetriever": "use DenseRetriever",
+    "LongTermMemory": _MEMORY,
+    "Refiner": _OWN_STEP,
+    "Reranker": _OWN_STEP,
+    "Router": "use the stream's route()",
+    "SessionMemory": _MEMORY,
+    "TransformersGenerator": "use OpenAIGenerator, with model: local/smollm2 or a server of yours",
+}
+"""Operators that a later version has, and what to do without them."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        # Of an AttributeError `from sage.operators import Agent` would not show the text.
+        raise ImportError(f"{__name__}.{name} is not in this version; {_LATER[name]} [SAGE110]", name=__name__)
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,6 +32,18 @@ def test_importing_the_package_imports_no_operator() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BM25Retriever", "HybridRetriever", "Reranker", "Refiner", "TransformersGenerator", "Agent", "Router",
+        "SessionMemory", "LongTermMemory",
+    ],
+)  # fmt: skip
+def test_operators_of_a_later_version_say_so(name: str) -> None:
+    with pytest.raises(ImportError, match=rf"^sage\.operators\.{name} is not in this version; .* \[SAGE110\]$"):
+        exec(f"from sage.operators import {name}")
+
+
 def test_other_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = sage.operators.nothing_here
