@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from sage.environments.tracebacks import short_traceback
 from sage.errors import SageError
 from sage.graph.builder import StreamBuilder
 from sage.graph.topology import Topology
@@ -43,6 +44,9 @@ class LocalEnvironment(StreamBuilder):
         defaults: options for steps that don't set them.
         kafka: librdkafka properties for all clients of this environment.
         resume: sources go on where the last run stopped instead of starting afresh.
+
+    What it raises is a SageError: one clear line. With ``SAGE_DEBUG=1`` its traceback has SAGE's own frames and the
+    cause as well.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class LocalEnvironment(StreamBuilder):
             self._clients = found.clients({**self.topology.kafka, **self._client_config})
         return self._clients
 
+    @short_traceback
     def submit(self) -> None:
         """Validate, plan, make topics, start actors. The same plan again changes nothing. Sources wait.
 
@@ -155,6 +160,7 @@ class LocalEnvironment(StreamBuilder):
         self._run = app.start_run(plan, self.clients, self._services, fresh=not self._resume)
         self._running_hash = plan.hash
 
+    @short_traceback
     def run_once(self, timeout: float | None = None) -> RunReport:
         """Have the sources give all they have now; return when all of it, and all it caused, has reached sinks
         or dead letters.
@@ -169,6 +175,7 @@ class LocalEnvironment(StreamBuilder):
         assert self._run is not None
         return self._run.runner.run_once(timeout)
 
+    @short_traceback
     def run_streaming(self, *, block: bool = True) -> None:
         """Run until ``stop()``, SIGINT or SIGTERM. Raises what stops a step."""
         self.submit()
@@ -184,7 +191,7 @@ class LocalEnvironment(StreamBuilder):
                 self._run.runner.wait_for_failure(0.1)
         finally:
             restore()
-        self.stop()
+            self.stop()
 
     def _drain_on_sigterm(self) -> Any:
         """A program that does not handle SIGTERM itself would die without draining."""
