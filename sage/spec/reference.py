@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from sage.errors import InvalidTopology, UnknownName
-from sage.spec.suggest import hint
+from sage.spec.suggest import hint, nearest
 
 _REFERENCE = re.compile(r"(?P<module>[\w./\\~ -]+):(?P<attribute>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 
@@ -63,10 +64,29 @@ def resolve_reference(text: str, *, folder: Path | None = None) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
-            raise UnknownName(f"{place} has no {part}; {hint(part, known, what='it has')}")
+            raise UnknownName(f"{place} has no {part}; {_near(part, found)}")
         found = getattr(found, part)
     return found
+
+
+def _near(missing: str, found: Any) -> str:
+    """What may have been meant by a name that ``found`` does not have, or what it does have."""
+    public = {name: value for name, value in getattr(found, "__dict__", {}).items() if not name.startswith("_")}
+    close = nearest(missing, public)
+    if close is not None:
+        return f"did you mean {close}?"
+    if not isinstance(found, ModuleType):
+        return hint(missing, public, what="it has") if public else "it has none"
+    own = [name for name, value in public.items() if _is_own(value, found)]
+    return hint(missing, own, what="it has") if own else "it has no function, class or environment of its own"
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    """Whether a reference could mean it: a function or class that the module defines, or an environment."""
+    if isinstance(value, type) or inspect.isroutine(value):
+        return getattr(value, "__module__", None) == module.__name__
+    # Told by what it can do: environments are built on this layer.
+    return callable(getattr(type(value), "submit", None))
 
 
 def _module_of_file(place: str, folder: Path | None) -> ModuleType:

@@ -92,6 +92,24 @@ def test_what_cannot_be_found_is_told(write: Write, text: str, error: type[Excep
     assert told in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "import json\nfrom pathlib import Path\nWIDTH = 3\n"
+            "class Runs:\n    def submit(self): ...\nenv = Runs()\ndef qa(): ...\n",
+            "own_ops.py has no nope; it has: Runs, env, qa [SAGE102]",
+        ),
+        ("import json\n", "own_ops.py has no nope; it has no function, class or environment of its own [SAGE102]"),
+    ],
+)
+def test_only_what_the_file_itself_defines_is_listed(write: Write, text: str, told: str) -> None:
+    folder = write("own_ops.py", text)
+    with pytest.raises(UnknownName) as raised:
+        resolve_reference("own_ops.py:nope", folder=folder)
+    assert str(raised.value) == told
+
+
 def test_a_module_that_failed_can_be_mended(write: Write) -> None:
     folder = write("mended_ops.py", "1 / 0\n")
     with pytest.raises(InvalidTopology):
