@@ -44,6 +44,15 @@ def test_a_model_can_be_asked_for(sage: Sage) -> None:
     assert ask(found["services"]["model"]["port"]) == found["services"]["model"]["pid"]
 
 
+def test_how_long_a_service_is_up_is_seconds_for_programs_and_a_text_for_people(sage: Sage) -> None:
+    assert sage("up").code == 0
+    for row in json.loads(sage("status", "-o", "json").out):
+        assert 0 <= row["up_seconds"] < 600
+    title, *lines = sage("status").out.splitlines()
+    assert "UP FOR" in title
+    assert all(re.search(r" \d[\d.]* m?s ", line) for line in lines), lines
+
+
 def test_status_of_a_dead_service_is_4_and_says_what_to_do(sage: Sage, services: ServiceSet) -> None:
     assert sage("up").code == 0
     entry = services.status()[0].entry
