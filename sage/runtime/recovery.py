@@ -61,13 +61,13 @@ class Recovery:
         if self.on_error == "skip":
             self.counters.skipped += 1
             logger.warning(
-                '%s step "%s": skipped %s after %d tries: %s', self.topology, self.step, place, attempts, error
+                '%s step "%s": skipped %s after %s: %s', self.topology, self.step, place, _tries(attempts), error
             )
             return Decision("skip")
         self.counters.dead += 1
         logger.warning(
-            '%s step "%s": %s is dead after %d tries: %s: %s',
-            self.topology, self.step, place, attempts, type(error).__name__, error,
+            '%s step "%s": %s is dead after %s: %s: %s',
+            self.topology, self.step, place, _tries(attempts), type(error).__name__, error,
         )  # fmt: skip
         return Decision("dlq")
 
@@ -77,3 +77,7 @@ class Recovery:
         if isinstance(error, SageError):
             return error.at(where)
         return StageStopped(f"{type(error).__name__}: {error}; {reason}; nothing was committed past it", where=where)
+
+
+def _tries(attempts: int) -> str:
+    return "1 try" if attempts == 1 else f"{attempts} tries"
