@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 from typing_extensions import Unpack
 
 from sage.errors import InvalidTopology, NotInThisVersion
-from sage.graph.caller import caller_origin
+from sage.graph.caller import caller_origin, caller_place
 from sage.graph.endpoints import collection_of
 from sage.graph.targets import target_problem
 from sage.graph.topology import Input, Origin, Step, StepKind, TopicSettings, Topology
@@ -143,7 +143,8 @@ class StreamBuilder:
         """
         if timestamp is not None:
             raise NotInThisVersion(
-                "from_topic(timestamp=) is not in this version; records keep their Kafka timestamp", where=_here()
+                "from_topic(timestamp=) is not in this version; records keep their Kafka timestamp",
+                where=caller_place(),
             )
         config = {"topic": topic, "format": format}
         return self._stream(self.add("source", "topic", config=config, options=options, base="from_topic"))
@@ -155,7 +156,7 @@ class StreamBuilder:
             InvalidTopology: it is no iterable, or one text; the options are not valid.
         """
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise InvalidTopology(f"from_collection takes a list of values; found {values!r}", where=_here())
+            raise InvalidTopology(f"from_collection takes a list of values; found {values!r}", where=caller_place())
         return self._stream(self.add("source", collection_of(values), options=options, base="collection"))
 
     def _stream(self, name: str) -> DataStream[Any]:
@@ -281,11 +282,6 @@ def _options(given: Mapping[str, Any], where: str | None, *, named: bool) -> tup
     if problems:
         raise InvalidTopology.of([problem.error(_inside(where, *problem.path)) for problem in problems])
     return name, options
-
-
-def _here() -> str | None:
-    origin = caller_origin()
-    return None if origin is None else str(origin)
 
 
 def _base_name(kind: StepKind, target: Any) -> str:

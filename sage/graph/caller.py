@@ -23,6 +23,12 @@ def caller_origin() -> Origin | None:
     return None
 
 
+def caller_place() -> str | None:
+    """The same as text, for the place of an error."""
+    origin = caller_origin()
+    return None if origin is None else str(origin)
+
+
 def _shown(file: str) -> str:
     """The file as the user would type it: relative where it lies below the working folder."""
     try:

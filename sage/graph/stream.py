@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 from typing_extensions import Unpack
 
 from sage.errors import InvalidTopology, NotInThisVersion
-from sage.graph.caller import caller_origin
+from sage.graph.caller import caller_place
 from sage.graph.endpoints import Print, collect_into
 from sage.graph.topology import Input, StepKind
 from sage.spec.component import Operator, Sink
@@ -145,7 +145,7 @@ class DataStream(Generic[T]):
             options: the options of a step; ``batch`` is what the two arguments make.
         """
         if "batch" in options:
-            raise InvalidTopology("map_batches takes max_size and max_wait, not batch", where=_here())
+            raise InvalidTopology("map_batches takes max_size and max_wait, not batch", where=caller_place())
         options["batch"] = {"max_size": max_size, "max_wait": max_wait}
         return self._then("map_batches", fn, options=options)
 
@@ -242,9 +242,9 @@ class DataStream(Generic[T]):
 
     def _same_environment(self, other: object) -> None:
         if not isinstance(other, DataStream):
-            raise InvalidTopology(f"takes streams; found {other!r}", where=_here())
+            raise InvalidTopology(f"takes streams; found {other!r}", where=caller_place())
         if other._builder is not self._builder:
-            raise InvalidTopology(f"stream {other.name} belongs to another environment", where=_here())
+            raise InvalidTopology(f"stream {other.name} belongs to another environment", where=caller_place())
 
 
 class KeyedStream(DataStream[T]):
@@ -280,7 +280,8 @@ class Branches(Generic[T]):
     def __getitem__(self, name: str) -> DataStream[T]:
         if name not in self._names:
             raise InvalidTopology(
-                f"route {self._step} has no branch {name!r}; {hint(name, self._names, what='branches')}", where=_here()
+                f"route {self._step} has no branch {name!r}; {hint(name, self._names, what='branches')}",
+                where=caller_place(),
             )
         return DataStream(self._builder, Input(self._step, name))
 
@@ -291,9 +292,4 @@ class Branches(Generic[T]):
 
 
 def _not_yet(what: str, instead: str) -> NoReturn:
-    raise NotInThisVersion(f"{what} is not in this version; {instead}", where=_here())
-
-
-def _here() -> str | None:
-    origin = caller_origin()
-    return None if origin is None else str(origin)
+    raise NotInThisVersion(f"{what} is not in this version; {instead}", where=caller_place())

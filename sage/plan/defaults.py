@@ -37,6 +37,12 @@ def waits(step: Step) -> str | None:
     return "blocking" if _blocking(step, shape) else None
 
 
+def waiting(step: Step) -> str:
+    """The same as what is said of a step that waits: ``is async``, ``takes micro-batches``."""
+    why = waits(step) or ""
+    return why if why.startswith("takes") else f"is {why}"
+
+
 def stage_options(step: Step, topology: Topology) -> Options:
     """Every option of the stage that begins with ``step``; ``timeout`` and ``batch`` may stay ``None``."""
     merged = step.options.over(topology.defaults)

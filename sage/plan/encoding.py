@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from sage.graph.topology import Step
 from sage.plan.plan import Plan, Stage
 from sage.spec.config import secrets_of
-from sage.spec.options import Options
 from sage.spec.settings import MemoryConfig
 from sage.spec.shape import is_component
 from sage.spec.variables import is_reference
@@ -34,7 +33,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "name": topology.name,
         "guarantee": topology.guarantee,
-        "defaults": _options(topology.defaults),
+        "defaults": topology.defaults.as_written(),
         "topic_settings": asdict(topology.topics),
         "memory": _masked(topology.memory, _literal_secrets(MemoryConfig, topology.memory)),
         "kafka": dict(topology.kafka),
@@ -88,7 +87,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "inputs": [asdict(i) for i in stage.inputs],
         "outputs": [asdict(output) for output in stage.outputs],
         "group": stage.group,
-        "options": _options(stage.options),
+        "options": stage.options.as_written(),
         "ordering": stage.ordering,
         "concurrency": stage.concurrency,
         "reasons": list(stage.reasons),
@@ -103,7 +102,7 @@ def _step(step: Step) -> dict[str, Any]:
         "target": _target(step.target, step.reference),
         "fingerprint": fingerprint(step.target),
         "config": _masked(step.config, secrets),
-        "options": _options(step.options),
+        "options": step.options.as_written(),
         "branches": {name: [_target(p, ""), fingerprint(p)] for name, p in step.branches.items()},
         "default_branch": step.default_branch,
     }
@@ -118,10 +117,6 @@ def _target(target: Any, reference: str) -> str:
         target = target.func
     owner = target if hasattr(target, "__qualname__") else type(target)
     return f"{getattr(owner, '__module__', None) or 'builtins'}:{owner.__qualname__}"
-
-
-def _options(options: Options) -> dict[str, Any]:
-    return options.model_dump(mode="json", exclude_unset=True)
 
 
 def _literal_secrets(model: type[BaseModel], config: Mapping[str, Any]) -> list[tuple[str | int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sage.graph.topology import Step
-from sage.plan.defaults import execution_of, waits
+from sage.plan.defaults import execution_of, waiting, waits
 from sage.plan.flow import Flow
 
 _LAST = frozenset({"key_by", "route"})
@@ -69,9 +69,8 @@ def cut_reason(step: Step, flow: Flow) -> str | None:
 
 
 def _own_reason(step: Step, begins: str) -> str | None:
-    waiting = waits(step)
-    if waiting is not None:
-        return f"{begins}: it {waiting}" if waiting.startswith("takes") else f"{begins}: it is {waiting}"
+    if waits(step) is not None:
+        return f"{begins}: it {waiting(step)}"
     if not step.options.is_default:
         return f"{begins}: it has options of its own ({', '.join(sorted(step.options.model_fields_set))})"
     return None
@@ -82,13 +81,8 @@ def _upstream_reason(upstream: Step, flow: Flow, begins: str) -> str | None:
         effect = "gives records new keys" if upstream.kind == "key_by" else "sends records to several topics"
         return f"{begins}: {upstream.name} {effect}"
     if execution_of(upstream) != "sync":
-        return f"{begins}: {upstream.name} {_waiting(upstream)}"
+        return f"{begins}: {upstream.name} {waiting(upstream)}"
     consumers = flow.consumers(upstream.name)
     if len(consumers) > 1:
         return f"{begins}: {upstream.name} has {len(consumers)} readers"
     return None
-
-
-def _waiting(step: Step) -> str:
-    waiting = waits(step) or ""
-    return waiting if waiting.startswith("takes") else f"is {waiting}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sage.graph.topology import Step
-from sage.plan.defaults import waits
+from sage.plan.defaults import waiting
 from sage.plan.plan import Execution, StageInput
 from sage.spec.options import Options
 
@@ -15,7 +15,7 @@ def running_reasons(
 ) -> Iterator[str]:
     """How a stage is run and how far it can be shared out; ``copies`` says that it has no code."""
     if execution == "async":
-        yield f"runs up to {options.concurrency} calls at once per worker: {named.name} {_waiting(named)}"
+        yield f"runs up to {options.concurrency} calls at once per worker: {named.name} {waiting(named)}"
         yield _ordering(options)
     elif execution == "sync" and not copies:
         yield "runs in batches on the consumer's thread: its code doesn't wait"
@@ -26,11 +26,6 @@ def running_reasons(
         yield f"up to {max(shared)} workers share it: its input has {max(shared)} partitions"
     elif shared:
         yield "one worker at a time runs it: its input has 1 partition (set partitions on the step before it)"
-
-
-def _waiting(step: Step) -> str:
-    waiting = waits(step) or ""
-    return waiting if waiting.startswith("takes") else f"is {waiting}"
 
 
 def _ordering(options: Options) -> str:

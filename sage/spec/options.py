@@ -88,6 +88,10 @@ class Options(BaseModel):
         """Whether the step set no option of its own; only such steps fuse (decision 2)."""
         return not self.model_fields_set
 
+    def as_written(self) -> dict[str, Any]:
+        """The options that were set, as plain JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     def over(self, defaults: Options) -> Options:
         """These options, with unset ones taken from ``defaults``."""
         mine: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}

@@ -11,7 +11,6 @@ from ruamel.yaml import YAML
 from sage.errors import InvalidTopology, SageError
 from sage.graph.topology import Step, TopicSettings, Topology
 from sage.spec.config import secrets_of
-from sage.spec.options import Options
 from sage.spec.reference import is_reference as names_code
 from sage.spec.reference import reference_of
 from sage.spec.settings import MemoryConfig
@@ -32,7 +31,7 @@ def write_topology(topology: Topology) -> str:
     if problems:
         raise InvalidTopology.of(problems)
     document: dict[str, Any] = {"version": 1, "name": topology.name, "guarantee": topology.guarantee}
-    document["defaults"] = _options(topology.defaults)
+    document["defaults"] = topology.defaults.as_written()
     document["topics"] = _topics(topology.topics)
     document["memory"] = _escaped(topology.memory, memory_secrets)
     document["kafka"] = dict(topology.kafka)
@@ -60,7 +59,7 @@ def _step(step: Step, problems: list[SageError]) -> dict[str, Any]:
         found["from"] = inputs[0] if len(inputs) == 1 else inputs
     if step.kind == "route":
         found["default"] = step.default_branch
-    found |= _options(step.options)
+    found |= step.options.as_written()
     if step.config:
         config = step.target.Config if is_component(step.target) else None
         secrets = _literal_secrets(config, step.config, step.where, problems) if config is not None else set()
@@ -118,10 +117,6 @@ def _escaped(value: Any, secrets: set[tuple[str | int, ...]], path: tuple[str | 
     if isinstance(value, list | tuple):
         return [_escaped(inner, secrets, (*path, index)) for index, inner in enumerate(value)]
     return value
-
-
-def _options(options: Options) -> dict[str, Any]:
-    return options.model_dump(mode="json", exclude_unset=True)
 
 
 def _topics(settings: TopicSettings) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from sage.llm.local.weights import kept_path
 from sage.model.service import ServiceCommand
 
 HOST = "127.0.0.1"
-PREFERRED_PORT = 18080
 _READY_TIMEOUT = 1.0
 
 
