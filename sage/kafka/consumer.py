@@ -147,6 +147,8 @@ class ConfluentConsumer:
             self._unassign(partitions)
 
     def _unassign(self, partitions: set[TopicPartition]) -> None:
+        # librdkafka keeps its pause over an unassign: one that came back would never be fetched again.
+        self._consumer.resume([_at(where) for where in partitions])
         if self._cooperative:
             self._consumer.incremental_unassign([_at(where) for where in partitions])
         else:

@@ -69,7 +69,7 @@ class Actor:
             while not self._asked_to_stop.is_set():
                 self.step()
             self._drain()
-        except Exception as error:
+        except BaseException as error:  # also a step's sys.exit(): a thread that ends without a word is a hang
             self._record_failure(error)
         finally:
             self._release()
@@ -86,7 +86,7 @@ class Actor:
         self.task.drain(self._stop_timeout)
         self._checkpoint()
 
-    def _record_failure(self, error: Exception) -> None:
+    def _record_failure(self, error: BaseException) -> None:
         self.failure = error
         if isinstance(error, SageError):
             error.at(f'{self.setting.plan.name} step "{self.name}"')
@@ -109,7 +109,7 @@ class Actor:
         messages = self._consumer.poll(max(room, 1), self._patience() if timeout is None else timeout)
         if self._changed:
             messages = self._after_rebalance(messages)
-        if messages:
+        if messages or room == 0:  # a full task may have left work of its own
             self.task.accept(messages)
         ends = self._consumer.ends_reached()
         if ends:
@@ -199,7 +199,8 @@ class Actor:
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Finish, commit, let go: inside the callback, while the partitions are still ours."""
         self._changed = True
-        settled = self.task.revoked(partitions, REVOKE_TIMEOUT)
+        drained = self._asked_to_stop.is_set()  # then all the time there was has been given
+        settled = self.task.revoked(partitions, 0.0 if drained else REVOKE_TIMEOUT)
         self._commit({p: offset for p, offset in settled.items() if p in self._assigned})
         self._forget(partitions)
 

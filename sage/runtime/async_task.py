@@ -61,6 +61,8 @@ class AsyncTask:
     def accept(self, messages: list[RawMessage]) -> None:
         """Hand the batch to the loop."""
         self._raise_failure()
+        if not messages:
+            return
         self._accepted += len(messages)
         self._accepted_bytes += sum(len(message.value() or b"") for message in messages)
         self._unsettled = True

@@ -43,8 +43,8 @@ class FastMap:
         self._function = self._composed()
         self.done = 0
 
-    def run(self, messages: Sequence[RawMessage], wait: Wait) -> None:
-        """Run all of ``messages`` in order. Raises what the careful way raises."""
+    def run(self, messages: Sequence[RawMessage], wait: Wait, is_over: Callable[[], bool]) -> None:
+        """Run ``messages`` in order, until ``is_over``. Raises what the careful way raises."""
         done = fast = 0
         function, target, produce = self._function, self._target, self._outbox.produce
         loads, dumps, send, identified = orjson.loads, orjson.dumps, self._outbox.send, self._identified
@@ -57,6 +57,8 @@ class FastMap:
                 if value is None or last == _MARK or (sampled is not None and headers and sampled(headers)):
                     self._work.run(message, wait)
                     done += 1
+                    if is_over():
+                        break
                     continue
                 if last != SAGE_ID:
                     headers = identified(message, headers or [])
@@ -76,6 +78,8 @@ class FastMap:
                 except Exception as error:
                     self._failed(message, error, result, wait)
                 done += 1
+                if not done & 31 and is_over():  # a look at the clock every 32 records
+                    break
         finally:
             self.done = done
             for step in self._steps:

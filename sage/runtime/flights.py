@@ -56,6 +56,7 @@ class Flights:
         """Open the step and start to serve deliveries."""
         self._sending = Sending(self._producer, self._setting.tracer, self._answered, self._too_large)
         self._server = asyncio.get_running_loop().create_task(self._sending.serve())
+        self._server.add_done_callback(self._server_ended)
         await self._step.open(self._setting.stage.concurrency)
 
     async def close(self) -> None:
@@ -130,6 +131,14 @@ class Flights:
 
     def accept(self, messages: Sequence[RawMessage]) -> None:
         """Take records on; those of partitions that are gone, closing or to be read again are let go."""
+        try:
+            self._accept(messages)
+        except Exception as error:  # nobody above this on the loop would hear of it
+            self._stop(
+                StageStopped(f"{type(error).__name__}: {error}; nothing was committed past it", where=self._where)
+            )
+
+    def _accept(self, messages: Sequence[RawMessage]) -> None:
         for message in messages:
             size = len(message.value() or b"")
             home = self._homes.get(TopicPartition(message.topic(), message.partition()))
@@ -187,6 +196,8 @@ class Flights:
             self._done(flight)
 
     def _done(self, flight: Flight) -> None:
+        if self.failure is not None:
+            return  # the stage stops: what was not done by then is read again, whatever is still answered
         home = flight.home
         home.unanswered -= 1
         home.tracker.done(flight.pending)
@@ -244,6 +255,11 @@ class Flights:
             home = self._homes.get(partition)
             if home is not None:
                 home.broken = False
+
+    def _server_ended(self, server: asyncio.Task[None]) -> None:
+        if not server.cancelled() and (error := server.exception()) is not None:
+            what = f"deliveries are no longer served: {type(error).__name__}: {error}"
+            self._stop(error if isinstance(error, SageError) else StageStopped(what, where=self._where))
 
     def _stop(self, error: SageError) -> None:
         if self.failure is None:

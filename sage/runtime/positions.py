@@ -65,21 +65,25 @@ def position_key(step: str, task: str) -> bytes:
 def load_position(clients: KafkaClients, partition: TopicPartition, key: bytes) -> SourcePosition | None:
     """The last position written for ``key``, or ``None``. Blocks.
 
+    It is looked for in the whole topic: a task's partition moves when a topology's sources change.
+
     Raises:
-        Unreachable: the partition could not be read to its end in time.
+        Unreachable: a partition could not be read to its end in time.
     """
     admin = clients.admin()
     consumer = clients.consumer(None)
+    newest: tuple[int, SourcePosition] | None = None
     try:
-        end = admin.end_offsets([partition])[partition]
-        start = admin.start_offsets([partition])[partition]
-        found = None
-        if end > start:
-            for message in _read_to(consumer, partition, start, end):
-                value = message.value()
-                if message.key() == key and value is not None:
-                    found = SourcePosition.decode(value)
-        return found
+        known = admin.describe([partition.topic]).get(partition.topic)
+        partitions = [TopicPartition(partition.topic, n) for n in range(known.partitions if known else 0)]
+        partitions.sort(key=lambda place: place == partition)  # its own is last, so that it wins a tie
+        ends, starts = admin.end_offsets(partitions), admin.start_offsets(partitions)
+        for place in (p for p in partitions if ends[p] > starts[p]):
+            for message in _read_to(consumer, place, starts[place], ends[place]):
+                value, written = message.value(), message.timestamp()[1]
+                if message.key() == key and value is not None and (newest is None or written >= newest[0]):
+                    newest = (written, SourcePosition.decode(value))
+        return None if newest is None else newest[1]
     finally:
         consumer.close()
         admin.close()

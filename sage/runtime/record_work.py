@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sage.errors import RecordTooLarge
 from sage.ports import RawMessage, Span
 from sage.runtime.binding import BoundStep, Mode
 from sage.runtime.chain import Chain
-from sage.runtime.dead_letters import dead_letter
+from sage.runtime.dead_letters import DeadLetter, dead_letter
 from sage.runtime.input_decoder import InputDecoder
 from sage.runtime.outbox import Outbox
 from sage.runtime.outputs import Output, headers_of, needs_trace, timestamp_of
@@ -54,14 +55,27 @@ class RecordWork:
             self._chain.trace = None
             span.end()
 
+    def refuse(self, message: RawMessage, error: RecordTooLarge, *, shortened: bool = False) -> None:
+        """The broker refused an output of ``message`` for its size: what the last step's ``on_error`` says.
+
+        ``shortened``: its dead letter was refused as well and goes without its stack trace.
+        """
+        step = self._setting.steps[-1]
+        if shortened:
+            self._outbox.bury(self._letter(message, error, step, 1).shortened())
+        elif self._recovery[step.name].decide(error, message, 1).action == "dlq":
+            self.bury(message, error, step, 1)
+
     def bury(self, message: RawMessage, error: Exception, step: BoundStep, attempts: int) -> None:
         """Send ``message`` to the dead letters with its reason."""
+        self._outbox.bury(self._letter(message, error, step, attempts))
+
+    def _letter(self, message: RawMessage, error: Exception, step: BoundStep, attempts: int) -> DeadLetter:
         setting = self._setting
-        letter = dead_letter(
+        return dead_letter(
             message, error, topology=setting.plan.name, step=step.name, code=step.code, worker=setting.worker,
             attempts=attempts,
         )  # fmt: skip
-        self._outbox.bury(letter)
 
     def _attempts(self, message: RawMessage, wait: Wait, failed: Exception | None, span: Span | None) -> None:
         attempts = 0

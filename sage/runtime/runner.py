@@ -28,6 +28,9 @@ from sage.spec.context import Services
 
 logger = logging.getLogger("sage.runtime")
 
+RELEASE_TIMEOUT = 5.0
+"""Seconds that all threads together have to leave their groups after the drain."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -154,7 +157,7 @@ class TopologyRunner:
         for hosted in reversed(self._hosted):  # the sources were added last
             hosted.stop(max(0.0, deadline - time.monotonic()))
         for hosted in self._hosted:
-            hosted.thread.join(max(0.0, deadline - time.monotonic()) + 10.0)
+            hosted.thread.join(max(0.1, deadline + RELEASE_TIMEOUT - time.monotonic()))
             if hosted.thread.is_alive():
                 logger.error(
                     "%s: %s did not stop in time; what it had not committed is read again", self.plan.name, hosted.name

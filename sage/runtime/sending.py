@@ -31,7 +31,7 @@ class Sending:
         self._tracer = tracer
         self._answered = answered
         self._too_large = too_large
-        self._waiting: deque[tuple[Flight, str, bytes | None, bytes | None, Headers, int | None]] = deque()
+        self._waiting: deque[tuple[Flight, bool, str, bytes | None, bytes | None, Headers, int | None]] = deque()
         self._busy = asyncio.Event()
 
     def send(self, flight: Flight) -> None:
@@ -46,21 +46,25 @@ class Sending:
                 sending, trace = self._tracer.send(output.topic, flight.span)
                 headers = headers_of(came, output, trace)
                 sending.end()
-            self._waiting.append((flight, output.topic, output.value, output.key, headers, timestamp))
+            self._waiting.append((flight, False, output.topic, output.value, output.key, headers, timestamp))
         self._push()
 
     def send_letter(self, flight: Flight, topic: str, letter: DeadLetter) -> None:
         """Produce the flight's dead letter."""
         flight.unacknowledged += 1
-        self._waiting.append((flight, topic, letter.value, letter.key, letter.headers, letter.timestamp))
+        self._waiting.append((flight, True, topic, letter.value, letter.key, letter.headers, letter.timestamp))
         self._push()
 
     def _push(self) -> None:
         self._busy.set()
         while self._waiting:
-            flight, topic, value, key, headers, timestamp = self._waiting[0]
+            flight, is_letter, topic, value, key, headers, timestamp = self._waiting[0]
             if not flight.home.alive:
                 self._waiting.popleft()
+                continue
+            if flight.letter is not None and not is_letter:  # dead since: its other outputs stay here
+                self._waiting.popleft()
+                flight.unacknowledged -= 1
                 continue
             try:
                 answer = partial(self._deliver, flight)

@@ -91,7 +91,7 @@ class SourceHost:
         try:
             while not self._stopping.is_set() and self.failure is None:
                 self._consumer.poll(100, 0.1)  # the positions themselves are read by their tasks
-        except Exception as error:
+        except BaseException as error:
             self._fail(error)
         finally:
             self._release()

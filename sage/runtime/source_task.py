@@ -10,10 +10,10 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sage.errors import DecodeFailure, RecordFailure, SageError, StageStopped, TransientFailure
+from sage.errors import DecodeFailure, RecordFailure, SageError, StageStopped, TransientFailure, Unreachable
 from sage.model.identity import SAGE_ID, source_root
 from sage.model.json import Json
 from sage.model.keys import encode_key
@@ -91,6 +91,7 @@ class SourceTask:
                     await asyncio.sleep(0.02)
                 number, bounded = self._orders.number, self._orders.bounded
                 self._run = run_name(self._setting.worker, number)
+                self._saved = replace(self._saved, exhausted=False, run="")
                 await self._read_with_retries(bounded=bounded)
                 finished = number
                 await self._affirm_until_next(number)
@@ -100,17 +101,28 @@ class SourceTask:
     async def _take_over(self) -> None:
         """Go on where the last owner stopped, or start afresh under a new epoch."""
         key = position_key(self._step.name, self._task)
-        saved = await asyncio.to_thread(load_position, self._clients, self._partition, key)
+        saved = await self._load(key)
         if saved is None or (self._fresh_epoch is not None and saved.epoch != self._fresh_epoch):
             saved = SourcePosition(self._fresh_epoch or uuid.uuid4().hex[:12])
             await self._write(saved)  # before any record: after a crash the same records get the same ids
-        self._saved = saved
+        # Exhausted was an earlier run's word: said again before this one has read, it would end runs too soon.
+        self._saved = replace(saved, exhausted=False, run="")
         self._position = saved.position
+
+    async def _load(self, key: bytes) -> SourcePosition | None:
+        while True:
+            try:
+                return await asyncio.to_thread(load_position, self._clients, self._partition, key)
+            except (TransientFailure, Unreachable) as error:
+                logger.warning("%s: asking again for its position: %s", self._where, error)
+                await asyncio.sleep(1.0)
 
     async def _leave(self) -> None:
         """Write the last position; bounded, since a revoke waits for it."""
         try:
             await asyncio.shield(self._checkpoint(exhausted=self._saved.exhausted))
+        except (TransientFailure, Unreachable) as error:
+            logger.warning("%s: its position stays behind, so some records will be given again: %s", self._where, error)
         finally:
             await asyncio.to_thread(self._producer.close)
 

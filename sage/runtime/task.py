@@ -20,7 +20,7 @@ class Task(Protocol):
         ...
 
     def room(self) -> int:
-        """How many records may be handed over now; 0 is backpressure."""
+        """How many records may be handed over now; 0 is backpressure: ``accept`` is then called with none."""
         ...
 
     def may_resume(self) -> bool:

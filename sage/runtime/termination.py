@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from sage.errors import TransientFailure
+from sage.errors import TransientFailure, Unreachable
 from sage.model.partition import TopicPartition
 from sage.plan.plan import Plan, Stage
 from sage.ports import Admin
@@ -77,7 +77,7 @@ class Termination:
         for _ in range(int(BROKER_PATIENCE / RETRY_DELAY)):
             try:
                 return question()
-            except TransientFailure as error:
+            except (TransientFailure, Unreachable) as error:
                 logger.info("%s: asking the brokers again: %s", self._plan.name, error)
                 self._wait(RETRY_DELAY)
         return question()

@@ -30,18 +30,24 @@ def prepare_topics(plan: Plan, clients: KafkaClients) -> Mapping[str, TopicInfo]
                     f"`sage topics create {topic}`, or produce to it first",
                     where=plan.name,
                 )
-        for spec in plan.topics:
-            found = there.get(spec.name)
-            if found is not None and found.partitions < spec.partitions:
-                raise InvalidTopology(
-                    f"topic {spec.name!r} has {found.partitions} partitions, the topology asks for {spec.partitions}; "
-                    "partitions are fixed when a topic is made: ask for as many, or delete the topic",
-                    where=plan.name,
-                )
-        made = admin.create([spec for spec in plan.topics if spec.name not in there])
-        return {**there, **admin.describe(made)}
+        _check_partitions(plan, there)
+        admin.create([spec for spec in plan.topics if spec.name not in there])
+        there |= admin.describe([name for name in wanted if name not in there])  # ours, or another process's just now
+        _check_partitions(plan, there)
+        return there
     finally:
         admin.close()
+
+
+def _check_partitions(plan: Plan, there: Mapping[str, TopicInfo]) -> None:
+    for spec in plan.topics:
+        found = there.get(spec.name)
+        if found is not None and found.partitions < spec.partitions:
+            raise InvalidTopology(
+                f"topic {spec.name!r} has {found.partitions} partitions, the topology asks for {spec.partitions}; "
+                "partitions are fixed when a topic is made: ask for as many, or delete the topic",
+                where=plan.name,
+            )
 
 
 def _refuse_folded(admin: Admin, wanted: list[str]) -> None:

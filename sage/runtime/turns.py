@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from sage.errors import SageError
+from sage.errors import SageError, StageStopped, TransientFailure
 from sage.model.partition import TopicPartition
 from sage.runtime.failures import Verdict, classify
 from sage.runtime.flight import Flight
 from sage.runtime.lanes import Lane, Lanes
 from sage.runtime.outputs import Output
 from sage.runtime.stage_context import StageSetting
-from sage.runtime.work import Work
+from sage.runtime.work import Result, Work
 
 
 class Turns:
@@ -109,7 +109,7 @@ class Turns:
         self._open_spans(flights)
         waiting: dict[Flight, float] = {}
         try:
-            results = await self._work.run(flights)
+            results = await self._run_work(flights)
         except Exception as error:
             if len(flights) > 1 and classify(error) is Verdict.DEAD:
                 self._try_alone(flights)
@@ -126,6 +126,18 @@ class Turns:
             self._close_spans(flights)
         blocked = self._try_again(waiting)
         self._release([flight for flight in flights if flight.lane not in blocked])
+
+    async def _run_work(self, flights: list[Flight]) -> list[Result]:
+        """The work's results; what would end the turn or the whole loop without a word becomes a failure."""
+        try:
+            return await self._work.run(flights)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise TransientFailure("something that the step waited for was cancelled") from error
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise StageStopped(f"the step raised {type(error).__name__}") from error
 
     def _try_alone(self, flights: list[Flight]) -> None:
         """A micro-batch failed for one of its records: try each by itself, so that only the bad one pays."""

@@ -149,6 +149,15 @@ class Context:
         """
         _not_yet("ctx.state (keyed state)")
 
+    @property
+    def timer(self) -> NoReturn:
+        """Timers of this key.
+
+        Raises:
+            NotInThisVersion: keyed state is not there yet.
+        """
+        _not_yet("ctx.timer (keyed state)")
+
     def emit(self, name: str, value: Any) -> None:
         """Give ``value`` to the branch ``name`` of this step, beside its output."""
         if self._emitted is None:

@@ -73,7 +73,7 @@ def test_what_is_through_is_committed_when_nothing_more_comes() -> None:
     bench = sync_bench()
     actor = bench.actor()
     bench.feed(1, 2, 3)
-    turn(bench, actor)
+    turn(bench, actor, times=2)
     assert bench.out() == [1, 2, 3]
     turn(bench, actor, times=2)
     assert committed(bench) == {at(): 3}
