@@ -345,6 +345,24 @@ def test_lost_partitions_are_not_committed_and_come_back_clean() -> None:
     assert bench.out()[-2:] == ["a", "b"]
 
 
+def test_records_that_were_polled_together_with_the_loss_of_their_partition_are_not_run() -> None:
+    """librdkafka may give records in the same call in which it says that their partition is gone."""
+    bench = sync_bench()
+    actor = bench.actor()
+    turn(bench, actor)
+    poll = consumer_of(actor).poll
+
+    def late(count: int, timeout: float) -> Any:
+        messages = poll(count, timeout)
+        actor.on_lost([at()])
+        return messages
+
+    consumer_of(actor).poll = cast(Any, late)  # type: ignore[method-assign]
+    bench.feed(1, 2)
+    turn(bench, actor, times=3)
+    assert (bench.out(), committed(bench)) == ([], {})
+
+
 def test_a_rewind_of_an_assignment_that_is_gone_does_not_move_the_next_one() -> None:
     """Outputs are refused, and before the actor has looked the partition is lost, taken on by another, and back."""
     gate = Gate()

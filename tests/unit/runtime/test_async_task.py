@@ -563,12 +563,22 @@ def test_a_late_result_without_outputs_gives_no_room_that_was_given_already() ->
 
     bench = Bench(lambda s: s.filter(stubborn, name="call"))
     task = bench.async_task()
-    task.accept(bench.feed("x"))
+    task.accept(bench.feed("x", keys=[b"k"]))
     bench.run(1)
     task.lost([at()])
     bench.run(5)
     assert task.room() == task.window_size
     assert task.idle()
+
+
+def test_an_assignment_ends_the_one_before_it_though_nobody_said_so() -> None:
+    bench = watched_bench(Watched())
+    task = bench.async_task()
+    task.accept(bench.feed(*numbered(1)))
+    bench.run(0.5)
+    task.assigned([at()])
+    bench.run(5)
+    assert (bench.out(), task.settled(), task.idle()) == ([], {}, True)
 
 
 def test_outputs_that_still_wait_for_room_are_not_produced_for_a_partition_that_is_gone() -> None:
