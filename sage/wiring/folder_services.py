@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -55,12 +56,15 @@ class FolderServices:
 
     def need(self, name: str, chat_model: str | None = None) -> ServiceEntry:
         """The service, started where it does not run. Raises what starting raises."""
+        if not self._uses:
+            atexit.register(self.leave)  # a program that dies of its own error leaves nothing running behind it
         state = self._set.up([name], factories=factories(chat_model), owner=os.getpid(), progress=logger.debug)
         self._uses += 1
         return state.services[name]
 
     def leave(self) -> None:
         """Give back what was needed; what only this process used ends."""
+        atexit.unregister(self.leave)
         while self._uses:
             self._uses -= 1
             self._set.leave(os.getpid())
