@@ -106,7 +106,7 @@ class Actor:
     def step(self, timeout: float | None = None) -> bool:
         """One turn: poll, hand over, checkpoint when due. True where records came."""
         room = self._room()
-        messages = self._consumer.poll(max(room, 1), self._patience() if timeout is None else timeout)
+        messages = self._poll(max(room, 1), self._patience() if timeout is None else timeout)
         if self._changed:
             messages = self._after_rebalance(messages)
         if messages or room == 0:  # a full task may have left work of its own
@@ -120,6 +120,17 @@ class Actor:
         if now - self._last_checkpoint >= interval:
             self._checkpoint()
         return bool(messages)
+
+    def _poll(self, most: int, timeout: float) -> list[RawMessage]:
+        """Poll; where spans are made, with one of its own that is linked to the sampled records it brought."""
+        tracer = self.setting.tracer
+        if not tracer.active:
+            return self._consumer.poll(most, timeout)
+        started = self.setting.clock.now_ms() * 1_000_000
+        messages = self._consumer.poll(most, timeout)
+        if messages:
+            tracer.poll(messages[0].topic(), messages, group=self.setting.stage.group, started=started)
+        return messages
 
     def _after_rebalance(self, messages: list[RawMessage]) -> list[RawMessage]:
         """Records polled in the turn of a rebalance may be of partitions that just went; new ones join a pause."""

@@ -104,6 +104,7 @@ def test_jaeger_has_every_step_with_its_parent_over_two_processes(
                 worker.stop()
     assert codes == [0, 0], [worker.log.read_text() for worker in workers]
     check(trace, name)
+    check_links(jaeger, trace, name)
 
 
 def a_whole_trace_of_both(jaeger: Jaeger, name: str, workers: list[Worker], folder: Path) -> list[JaegerSpan]:
@@ -145,3 +146,24 @@ def check(trace: list[JaegerSpan], name: str) -> None:
     known = {span.span_id for span in trace}
     assert all(span.parent in known for span in trace if span.parent)
     assert {span.tags["sage.record.id"] for span in trace if span.name.startswith("process")} != set()
+
+
+def check_links(jaeger: Jaeger, trace: list[JaegerSpan], name: str) -> None:
+    """Every poll is a trace of its own, linked to the spans that sent what it brought."""
+    senders = {span.name.removeprefix("send "): span.span_id for span in trace if span.name.startswith("send ")}
+
+    def linked() -> bool:
+        polls = [
+            span
+            for worker in ("worker-1", "worker-2")
+            for other in jaeger.traces(worker)
+            for span in other
+            if span.name.startswith(f"poll {name}.")
+        ]
+        return all(
+            any(span.name == f"poll {topic}" and sender in span.links for span in polls)
+            for topic, sender in senders.items()
+        )
+
+    assert senders
+    assert wait_until(linked, timeout=20, what="each send is linked by the poll that took it")
