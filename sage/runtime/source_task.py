@@ -32,7 +32,7 @@ from sage.spec.options import RetryPolicy
 logger = logging.getLogger("sage.runtime")
 
 CHECKPOINT_INTERVAL = 1.0
-"""Seconds between two positions written under load."""
+"""Seconds between two positions written."""
 
 AFFIRM_INTERVAL = 1.0
 """Seconds between two words of an exhausted task that it still is, for runs that begin to wait later."""
@@ -78,7 +78,7 @@ class SourceTask:
         self._saved = SourcePosition(fresh_epoch or "")
         self._position: Json = None
         self._giving: Json = None
-        self._last_checkpoint = 0.0
+        self._between_records = asyncio.Lock()
         self._run = ""
 
     async def run(self) -> None:
@@ -162,20 +162,36 @@ class SourceTask:
         return delay_before(attempts, policy, error, self._setting.random)
 
     async def _read(self, *, bounded: bool) -> None:
+        """Give what the source has, while the position follows by time: also where it has nothing for long."""
+        reader = asyncio.ensure_future(self._give_all(bounded=bounded))
+        keeper = asyncio.ensure_future(self._keep_position())
+        try:
+            await asyncio.wait({reader, keeper}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(reader, keeper)
+        if keeper.done() and not keeper.cancelled():
+            keeper.result()  # raises: records were not taken
+        reader.result()
+
+    async def _give_all(self, *, bounded: bool) -> None:
         reading: AsyncIterator[tuple[Any, Json]] = self._source.read(self._task, self._position, bounded=bounded)
         count = 0
-        self._last_checkpoint = self._clock.monotonic()
         async for value, position in reading:
-            self._giving = position
-            await self._give(value, position)
-            self._position = position
+            async with self._between_records:
+                self._giving = position
+                await self._give(value, position)
+                self._position = position
             count += 1
             if count % YIELD_EVERY == 0:
                 self._producer.poll(0)
                 await asyncio.sleep(0)
-            if self._clock.monotonic() - self._last_checkpoint >= CHECKPOINT_INTERVAL:
-                await self._checkpoint(exhausted=False)
         await self._checkpoint(exhausted=True)
+
+    async def _keep_position(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_INTERVAL)
+            if self._position != self._saved.position:
+                await self._checkpoint(exhausted=False)
 
     async def _give(self, value: Any, position: Json) -> None:
         record = value if isinstance(value, Record) else Record(value)
@@ -205,20 +221,27 @@ class SourceTask:
     # -------------------------------------------------------------- checkpoints
 
     async def _checkpoint(self, *, exhausted: bool) -> None:
-        """1. All records are acknowledged. 2. The position is written. 3. It counts as saved."""
-        reached = SourcePosition(self._saved.epoch, self._position, exhausted, self._run if exhausted else "")
-        while await asyncio.to_thread(self._producer.flush, FLUSH_TIMEOUT):
-            logger.warning("%s: waiting for the broker to take records", self._where)
+        """1. All records are acknowledged. 2. The position is written. 3. It counts as saved.
+
+        No record is given meanwhile, or the broker's answers would never be complete.
+        """
+        async with self._between_records:
+            reached = SourcePosition(self._saved.epoch, self._position, exhausted, self._run if exhausted else "")
+            while await asyncio.to_thread(self._producer.flush, FLUSH_TIMEOUT):
+                logger.warning("%s: waiting for the broker to take records", self._where)
+            self._raise_refusals()
+            await self._write(reached)
+            self._saved = reached
+
+    def _raise_refusals(self) -> None:
         failures = self._producer.take_failures()
-        if failures:
-            self._position = self._saved.position  # what comes after it may be among those that were not taken
-            what = f"{failures[0].topic} did not take a record: {failures[0].reason}"
-            if all(failure.retriable for failure in failures):
-                raise TransientFailure(what)
-            raise StageStopped(f"{what}; reading again starts at the last position", where=self._where)
-        await self._write(reached)
-        self._saved = reached
-        self._last_checkpoint = self._clock.monotonic()
+        if not failures:
+            return
+        self._position = self._saved.position  # what comes after it may be among those that were not taken
+        what = f"{failures[0].topic} did not take a record: {failures[0].reason}"
+        if all(failure.retriable for failure in failures):
+            raise TransientFailure(what)
+        raise StageStopped(f"{what}; reading again starts at the last position", where=self._where)
 
     async def _write(self, position: SourcePosition) -> None:
         while not await asyncio.to_thread(self._writer.write, position, FLUSH_TIMEOUT):
@@ -239,6 +262,12 @@ class SourceTask:
             return error.at(self._where)
         after = f"after position {self._position}" if self._position is not None else "at its beginning"
         return StageStopped(f"{type(error).__name__}: {error}; {after}", where=self._where)
+
+
+async def _cancelled(*tasks: asyncio.Future[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _place(position: Json) -> str:
