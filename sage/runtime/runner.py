@@ -87,6 +87,7 @@ class TopologyRunner:
         self._topics: dict[str, TopicInfo] = {}
         self._host: SourceHost | None = None
         self._stopped = False
+        self._dead_seen = 0
 
     # --------------------------------------------------------------------- life
 
@@ -97,6 +98,7 @@ class TopologyRunner:
             SageError: whatever makes the plan unable to run here; nothing is left running then.
         """
         self._topics = dict(prepare_topics(self.plan, self._world.clients))
+        self._dead_seen = self._count_dead_letters()  # before any actor can add to them
         ids = {name: info.topic_id for name, info in self._topics.items()}
         opened: list[tuple[str, Callable[[], None], Callable[[float], None]]] = []
         try:
@@ -182,7 +184,6 @@ class TopologyRunner:
         tasks = {p: position_key(*place) for p, place in self._host.tasks.items()} if self._host is not None else {}
         past_run = run_name(self._world.worker, self._host.orders.number) if self._host is not None else ""
         watch = ExhaustionWatch(self._world.clients, tasks, past_run)
-        dead_before = self._count_dead_letters()
         termination = Termination(self.plan, admin, watch, self._partitions(), lambda s: self._wait(s, deadline))
         try:
             self.order_sources(bounded=True)
@@ -194,7 +195,8 @@ class TopologyRunner:
         finally:
             watch.close()
             admin.close()
-        dead = self._count_dead_letters() - dead_before
+        dead_before, self._dead_seen = self._dead_seen, self._count_dead_letters()
+        dead = self._dead_seen - dead_before
         return self._report(started, waiting_for=waiting_for, dead=dead)
 
     def wait_for_failure(self, seconds: float) -> bool:
