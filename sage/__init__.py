@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sage.memory.manager import MemoryManager
     from sage.model.record import Record
     from sage.plan.plan import Plan
-    from sage.runtime.report import RunReport
+    from sage.runtime.runs.report import RunReport
     from sage.spec.component import Operator, Sink, Source, UnboundedSource
     from sage.spec.context import Context, OpenContext
     from sage.spec.options import StepOptions
@@ -62,7 +62,7 @@ _HOMES = {
     "Plan": "sage.plan.plan",
     "Record": "sage.model.record",
     "RemoteEnvironment": "sage.environments.remote",
-    "RunReport": "sage.runtime.report",
+    "RunReport": "sage.runtime.runs.report",
     "SageError": "sage.errors",
     "Sink": "sage.spec.component",
     "Source": "sage.spec.component",

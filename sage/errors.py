@@ -5,16 +5,20 @@
     SageError                     what a user can act on; one line, a code, an exit code
     ├── InvalidTopology           the pipeline as written cannot run                    [SAGE101] exit 3
     │   ├── UnknownName           a step, operator, option or type nobody knows         [SAGE102]
-    │   └── NotInThisVersion      valid, and this version does not have it              [SAGE110]
+    │   ├── NotInThisVersion      valid, and this version does not have it              [SAGE110]
+    │   └── NotImportable         its code cannot be imported on the workers            [SAGE401]
     ├── MissingVariable           a ${VAR} or a secret is not set                       [SAGE301] exit 3
     ├── Unreachable               nobody answers at an address                          [SAGE201] exit 4
     ├── Unauthorized              somebody answers, and refuses us                      [SAGE202] exit 4
+    │   └── Forbidden             we are known, and lack a right on a topic or group    [SAGE204] exit 4
     ├── NotFound                  a file, topic, collection, index or model is missing  [SAGE203] exit 4
     ├── PortTaken                 a port asked for is in use                            [SAGE211] exit 1
     ├── FolderInUse               a data folder is held by another process              [SAGE212] exit 1
     ├── DiskFull                  no space left                                         [SAGE213] exit 1
     ├── ServiceFailed             a background service did not start                    [SAGE214] exit 1
     ├── DeadlineExceeded          an operation took longer than it was given            [SAGE220] exit 5
+    ├── Conflict                  somebody else changed it first                        [SAGE230] exit 1
+    ├── ChangeRefused             it would destroy something; a flag says that it shall [SAGE231] exit 1
     ├── MemoryFailure             a collection cannot do what was asked                 [SAGE601] exit 1
     │   ├── DimensionMismatch     vectors of another length                             [SAGE602]
     │   └── IndexFilterMissing    an index was made with a function that is lost        [SAGE603]
@@ -113,6 +117,12 @@ class NotInThisVersion(InvalidTopology):
     code = "SAGE110"
 
 
+class NotImportable(InvalidTopology):
+    """Code that workers cannot import: a lambda, a local function, what lives in ``__main__``."""
+
+    code = "SAGE401"
+
+
 class Unreachable(SageError):
     """Nobody answers at an address."""
 
@@ -125,6 +135,12 @@ class Unauthorized(SageError):
 
     code = "SAGE202"
     default_exit_code = 4
+
+
+class Forbidden(Unauthorized):
+    """The brokers know the account, and it lacks a right; the message names it and the command that gives it."""
+
+    code = "SAGE204"
 
 
 class NotFound(SageError):
@@ -167,6 +183,18 @@ class DeadlineExceeded(SageError):
 
     code = "SAGE220"
     default_exit_code = 5
+
+
+class Conflict(SageError):
+    """Somebody else changed the same thing first; nothing was written. Look at it again, and repeat what still fits."""
+
+    code = "SAGE230"
+
+
+class ChangeRefused(SageError):
+    """A change of a deployed topology that would lose data, state or order, and was not asked for by its flag."""
+
+    code = "SAGE231"
 
 
 class MissingVariable(SageError):

@@ -7,11 +7,13 @@ their own: take them from ``unique``.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from sage.model.secrets import forget_secrets
 from tests.support.brokers import ApacheBroker, Broker, EmbeddedBroker, require_embedded, start_apache
 
 
@@ -20,6 +22,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/integration/" in item.path.as_posix() or "tests/contract/kafka" in item.path.as_posix():
             item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_other_tests() -> Iterator[None]:
+    """What belongs to a process, and a test may have set: secrets, which would be hidden in what the next one expects
+    to read, and the command line's log."""
+    logger = logging.getLogger("sage")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    forget_secrets()
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sage.cli.flags import Flags, UsageError, parse_flags
 from sage.cli.help import group_help, root_help
+from sage.cli.interruption import is_interruption, remembered
 from sage.cli.later import later_verb
 from sage.cli.terminal import Terminal, set_terminal
 from sage.cli.verbs import GROUPS, VERBS, Verb, names_at
@@ -24,7 +25,11 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    with remembered():
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _main(words: list[str]) -> int:
     terminal = Terminal(Flags(debug="--debug" in words))
     try:
         flags = parse_flags(words)
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(flags, terminal)
     except BaseException as error:
         if terminal.flags.debug and not isinstance(error, (SystemExit, BrokenPipeError)):
-            traceback.print_exc(file=terminal.err)
+            terminal.error(traceback.format_exc().rstrip())
         return _report(error, terminal)
 
 
@@ -101,7 +106,7 @@ def _report(error: BaseException, terminal: Terminal) -> int:
         # Python flushes the stream once more at its end, which must not fail again.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - stays open until the process ends
         return 0
-    if isinstance(error, KeyboardInterrupt):
+    if is_interruption(error):
         terminal.error("interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, UsageError):

@@ -17,7 +17,8 @@ BootstrapServers = Annotated[
     str | None,
     Parameter(
         name=["--bootstrap-servers", "-b"],
-        help="Kafka brokers, host:port,...; else SAGE_BOOTSTRAP_SERVERS, else what `sage up` started.",
+        help="Kafka brokers, host:port,...; else SAGE_BOOTSTRAP_SERVERS, else the context "
+        "that `sage config` uses, else what `sage up` started.",
     ),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, TextIO
 
 from sage.cli import text
 from sage.cli.flags import Flags, UsageError
+from sage.model.secrets import hide_secrets
 
 Row = Mapping[str, Any]
 
@@ -86,14 +88,21 @@ class Terminal:
 
     def data(self, value: Any) -> None:
         """A value as JSON, or as YAML where that was asked for."""
-        if self.flags.output == "yaml":
-            self.line(_yaml(value).rstrip("\n"))
-        else:
-            self.line(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+        self.line(self.formatted(value))
 
-    def json_line(self, value: Any) -> None:
-        """One record of a stream, as one line of JSON."""
-        self.line(json.dumps(value, ensure_ascii=False, default=str))
+    def formatted(self, value: Any) -> str:
+        """What ``data`` prints."""
+        if self.flags.output == "yaml":
+            return _yaml(value).rstrip("\n")
+        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+    def record(self, value: Any) -> None:
+        """One record of a stream: one line of JSON, or a YAML document where that was asked for."""
+        if self.flags.output == "yaml":
+            self.line("---")
+            self.data(value)
+        else:
+            self.line(json.dumps(value, ensure_ascii=False, default=str))
 
     def line(self, content: str = "") -> None:
         """One line of data."""
@@ -108,15 +117,15 @@ class Terminal:
             self.error(content)
 
     def error(self, content: str) -> None:
-        """A line on standard error, whatever the options."""
+        """A line on standard error, whatever the options; secrets that an exception quoted are hidden."""
         self._clear_progress()
-        print(content, file=self.err, flush=True)
+        print(hide_secrets(content), file=self.err, flush=True)
 
     def progress(self, content: str) -> None:
         """What is being waited for: one line that the next one replaces. Only on a terminal."""
         if self.flags.quiet or not self.err.isatty():
             return
-        line = text.cut(text.one_line(content), shutil.get_terminal_size().columns - 1)
+        line = text.cut(text.one_line(hide_secrets(content)), shutil.get_terminal_size().columns - 1)
         self.err.write(f"\r\x1b[2K{line}")
         self.err.flush()
         self._progress_shown = True
@@ -205,14 +214,32 @@ def _flat(value: Any) -> str:
     return "-" if value is None or value == "" else text.one_line(str(value))
 
 
+_READ_OTHERWISE = re.compile(r"[-+.]?[0-9.]|[=<~]|(y|yes|n|no|on|off|true|false|null)$", re.IGNORECASE)
+"""Texts that a reader of YAML 1.1, as many still are, would take for numbers, times or truth values."""
+
+
 def _yaml(value: Any) -> str:
     from io import StringIO
 
     from ruamel.yaml import YAML
 
     # Through JSON, so that tuples, paths and frozen mappings become what YAML knows.
-    plain = json.loads(json.dumps(value, default=str))
+    plain = _exact(json.loads(json.dumps(value, default=str)))
     writer, stream = YAML(), StringIO()
     writer.default_flow_style = False
+    writer.width = 2**31 - 1  # a folded text would come back with other spaces
     writer.dump(plain, stream)
     return stream.getvalue()
+
+
+def _exact(value: Any) -> Any:
+    """The same, with quotes around every text that would else be read as something else."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    if isinstance(value, dict):
+        return {_exact(name): _exact(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_exact(each) for each in value]
+    if isinstance(value, str) and (not value.isprintable() or _READ_OTHERWISE.match(value)):
+        return DoubleQuotedScalarString(value)
+    return value

@@ -1,10 +1,11 @@
-"""Text for terminals: widths of Chinese and of colours, columns, durations."""
+"""Text for terminals: widths of Chinese and of colours, columns, durations, moments."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
+from datetime import datetime
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -61,6 +62,13 @@ def milliseconds(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} m {int(seconds % 60):02d} s"
+
+
+def day_and_time(epoch_milliseconds: int) -> str:
+    """A moment in this machine's time zone, ``2026-11-25 16:42:51``; ``-`` for 0."""
+    if not epoch_milliseconds:
+        return "-"
+    return datetime.fromtimestamp(epoch_milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _cell(text: str, columns_wide: int, *, right: bool) -> str:

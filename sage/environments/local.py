@@ -17,19 +17,21 @@ from sage.graph.topology import Topology
 from sage.plan.explain import explain
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
+from sage.runtime.runs.garbage import rare_collections
 from sage.spec.component import Source
 from sage.spec.config import make_component
 from sage.spec.options import Guarantee, Options
 
 if TYPE_CHECKING:
     from sage.app import LocalRun
+    from sage.cluster.names import ControlTopics
     from sage.memory.manager import MemoryManager
     from sage.ports import KafkaClients
-    from sage.runtime.report import RunReport
+    from sage.runtime.runs.report import RunReport
     from sage.wiring.folder_services import FolderServices
 
-STOP_TIMEOUT = 30.0
-"""Seconds that a drain may take."""
+STOP_TIMEOUT = 25.0
+"""Seconds that a drain may take: less than what Kubernetes gives a pod between SIGTERM and SIGKILL."""
 
 
 class LocalEnvironment(StreamBuilder):
@@ -40,7 +42,8 @@ class LocalEnvironment(StreamBuilder):
         bootstrap_servers: the brokers; else ``SAGE_BOOTSTRAP_SERVERS``; else the embedded broker of
             ``data_dir``, which is joined where ``sage up`` runs it and started where not.
         data_dir: the folder of the background services.
-        guarantee: ``at_least_once``; ``exactly_once`` is not in this version.
+        guarantee: ``at_least_once``, or ``exactly_once``: offsets, outputs and state in one transaction. On the
+            embedded broker that takes one worker process per data folder.
         defaults: options for steps that don't set them.
         kafka: librdkafka properties for all clients of this environment.
         resume: sources go on where the last run stopped instead of starting afresh.
@@ -65,10 +68,16 @@ class LocalEnvironment(StreamBuilder):
         self._data_dir = Path(data_dir)
         self._client_config = dict(kafka or {})
         self._resume = resume
+        self._instance: str | None = None
+        self._strict_edges = False
+        self._with_contexts = False
+        self._read_only = False
         self._given: Topology | None = None
         self._folder: FolderServices | None = None
         self._clients: KafkaClients | None = None
+        self._control_topics: ControlTopics | None = None
         self._run: LocalRun | None = None
+        self._last: LocalRun | None = None
         self._running_hash = ""
         self._interrupted = threading.Event()
 
@@ -94,6 +103,16 @@ class LocalEnvironment(StreamBuilder):
         made._given = topology
         return made
 
+    def beside(self, topology: Topology) -> LocalEnvironment:
+        """An environment for another topology: on the brokers, in the folder and with the client properties of this."""
+        return LocalEnvironment.of(
+            topology,
+            bootstrap_servers=self._bootstrap_servers,
+            data_dir=self._data_dir,
+            kafka=self._client_config,
+            resume=self._resume,
+        )
+
     # ---------------------------------------------------------------- description
 
     def set_memory(self, config: Mapping[str, Any] | None = None) -> None:
@@ -107,12 +126,24 @@ class LocalEnvironment(StreamBuilder):
         data_dir: Path | None = None,
         resume: bool | None = None,
         kafka: Mapping[str, Any] | None = None,
+        instance: str | None = None,
+        contexts: bool = False,
+        strict_edges: bool = False,
+        read_only: bool = False,
     ) -> None:
-        """Other brokers, folder and start than the program wrote: what the command line's options say."""
+        """Other brokers, folder, start and name in its groups than the program wrote: the command line's options.
+
+        ``contexts``: where nobody names brokers, those of ``sage config`` are used before the folder's own.
+        ``strict_edges``: values between fused steps go through their topic's form. ``read_only``: memory is only read.
+        """
         self._bootstrap_servers = bootstrap_servers or self._bootstrap_servers
         self._data_dir = data_dir if data_dir is not None else self._data_dir
         self._resume = self._resume if resume is None else resume
         self._client_config.update(kafka or {})
+        self._instance = instance or self._instance
+        self._with_contexts = contexts or self._with_contexts
+        self._strict_edges = strict_edges or self._strict_edges
+        self._read_only = read_only or self._read_only
 
     @property
     def topology(self) -> Topology:
@@ -137,8 +168,14 @@ class LocalEnvironment(StreamBuilder):
             from sage.wiring.brokers import find_brokers
 
             folder = self._services
-            found = find_brokers(self._bootstrap_servers, self._data_dir, start=lambda: folder.need("broker"))
-            self._clients = found.clients({**self.topology.kafka, **self._client_config})
+            found = find_brokers(
+                self._bootstrap_servers,
+                self._data_dir,
+                start=lambda: folder.need("broker"),
+                contexts=self._with_contexts,
+            )
+            self._clients = found.clients(self.topology.kafka, self._client_config)
+            self._control_topics = self._control_topics or found.control_topics
         return self._clients
 
     @short_traceback
@@ -147,6 +184,7 @@ class LocalEnvironment(StreamBuilder):
 
         Raises:
             InvalidTopology: the topology can't run as it is.
+            Conflict: another plan of that name is deployed on the brokers, whose groups this one would join.
             SageError: a step can't be opened, or the brokers can't be reached.
         """
         plan = self.plan()
@@ -155,15 +193,21 @@ class LocalEnvironment(StreamBuilder):
                 return
             self.stop()
         from sage import app
+        from sage.cluster.run_guard import refuse_other_plan
 
+        refuse_other_plan(self.clients, self._control_topics, plan)
         self._interrupted.clear()
-        self._run = app.start_run(plan, self.clients, self._services, fresh=not self._resume)
+        self._run = app.start_run(
+            plan, self.clients, self._services, fresh=not self._resume, instance=self._instance,
+            strict_edges=self._strict_edges, read_only=self._read_only,
+        )  # fmt: skip
         self._running_hash = plan.hash
 
     @short_traceback
     def run_once(self, timeout: float | None = None) -> RunReport:
         """Have the sources give all they have now; return when all of it, and all it caused, has reached sinks
-        or dead letters.
+        or dead letters. Retries are waited for. Timers belong to their time and not to a run: those that are not due
+        yet stay set, and fire while this environment goes on, or in a later run.
 
         Args:
             timeout: seconds; then the report says that it is not complete.
@@ -182,16 +226,19 @@ class LocalEnvironment(StreamBuilder):
         assert self._run is not None
         self._run.runner.order_sources(bounded=False)
         if block:
-            self._wait_until_stopped()
+            restore = self._drain_on_sigterm()
+            try:
+                self.wait()
+            finally:
+                restore()
+                self.stop()
 
-    def _wait_until_stopped(self) -> None:
-        restore = self._drain_on_sigterm()
-        try:
+    @short_traceback
+    def wait(self) -> None:
+        """Wait until ``stop()`` is called elsewhere; it does not stop anything itself. Raises what stops a step."""
+        with rare_collections():
             while not self._interrupted.is_set() and self._run is not None:
                 self._run.runner.wait_for_failure(0.1)
-        finally:
-            restore()
-            self.stop()
 
     def _drain_on_sigterm(self) -> Any:
         """A program that does not handle SIGTERM itself would die without draining."""
@@ -211,7 +258,22 @@ class LocalEnvironment(StreamBuilder):
         self._interrupted.set()
         run, self._run = self._run, None
         if run is not None:
+            self._last = run
             run.stop(timeout)
+
+    def report(self) -> RunReport | None:
+        """The numbers since ``submit``, of a topology that runs or has run; ``None`` where none has."""
+        run = self._run or self._last
+        return None if run is None else run.runner.report()
+
+    @property
+    def stalled(self) -> tuple[str, ...]:
+        """What stands still, in words: stages of this process that have records to read and don't move.
+
+        After ``stop`` those that did not move to the end.
+        """
+        run = self._run or self._last
+        return () if run is None else tuple(str(alarm) for alarm in run.runner.alarms)
 
     def close(self) -> None:
         """Stop, and give back the background services. Twice is fine."""

@@ -12,7 +12,7 @@ from sage.errors import InvalidTopology, NotInThisVersion
 from sage.graph.caller import caller_origin, caller_place
 from sage.graph.endpoints import collection_of
 from sage.graph.targets import target_problem
-from sage.graph.topology import Input, Origin, Step, StepKind, TopicSettings, Topology
+from sage.graph.topology import Input, KeyedSettings, Origin, Step, StepKind, TopicSettings, Topology
 from sage.graph.validate import validated
 from sage.model.names import check_name
 from sage.spec.component import Source
@@ -177,12 +177,16 @@ class StreamBuilder:
         base: str | None = None,
         branches: Mapping[str, Callable[..., Any] | str] | None = None,
         default_branch: str | None = None,
+        keyed: KeyedSettings | None = None,
+        max_hops: int | None = None,
     ) -> str:
         """Add a step and return its name; what the streams' methods do.
 
         Args:
             kind, target, config, inputs, branches, default_branch: as of ``Step``.
             options: the step's options, ``name`` among them.
+            keyed: state, ttl and timers of a ``process`` step.
+            max_hops: how often a record may come back, of a ``union`` that is a loop.
             base: what its automatic name is made of, where that isn't its target's name.
 
         Raises:
@@ -191,12 +195,11 @@ class StreamBuilder:
         """
         origin = caller_origin()
         explicit, checked = _options(options or {}, None if origin is None else str(origin), named=True)
-        name = self._name(explicit, base or _base_name(kind, target), origin)
+        base = base or _base_name(kind, target)
+        name = self._name(explicit, base, origin)
         origin = None if origin is None else replace(origin, path=f'step "{name}"')
         where = None if origin is None else str(origin)
-        problem = target_problem(kind, target)
-        if problem is not None:
-            raise InvalidTopology(problem, where=where)
+        _refuse_target(kind, target, where)
         step = Step(
             name=name,
             kind="operator" if kind == "map" and is_component(target) else kind,
@@ -207,10 +210,17 @@ class StreamBuilder:
             inputs=tuple(inputs),
             branches=dict(branches or {}),
             default_branch=default_branch,
+            max_hops=max_hops,
+            numbered=name not in {explicit, base},
             origin=origin,
         )
-        self._steps[name] = step
+        self._steps[name] = step if keyed is None else _with_state(step, keyed)
         return name
+
+    def feed_back(self, loop: str, source: Input) -> None:
+        """Send a stream back to the beginning of a loop."""
+        step = self._steps[loop]
+        self._steps[loop] = replace(step, inputs=(*step.inputs, source))
 
     def build(self) -> Topology:
         """The frozen topology of what has been described so far.
@@ -282,6 +292,19 @@ def _options(given: Mapping[str, Any], where: str | None, *, named: bool) -> tup
     if problems:
         raise InvalidTopology.of([problem.error(_inside(where, *problem.path)) for problem in problems])
     return name, options
+
+
+def _refuse_target(kind: StepKind, target: Any, where: str | None) -> None:
+    problem = target_problem(kind, target)
+    if problem is not None:
+        raise InvalidTopology(problem, where=where)
+
+
+def _with_state(step: Step, keyed: KeyedSettings) -> Step:
+    return replace(
+        step, state=keyed.state, state_reference=reference_of(keyed.state) if keyed.state else "",
+        ttl=keyed.ttl, on_timer=keyed.on_timer,
+    )  # fmt: skip
 
 
 def _base_name(kind: StepKind, target: Any) -> str:

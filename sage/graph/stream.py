@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
+from pydantic import BaseModel
 from typing_extensions import Unpack
 
 from sage.errors import InvalidTopology, NotInThisVersion
 from sage.graph.caller import caller_place
 from sage.graph.endpoints import Print, collect_into
-from sage.graph.topology import Input, StepKind
+from sage.graph.topology import Input, KeyedSettings, StepKind
+from sage.model.duration import seconds
 from sage.spec.component import Operator, Sink
 from sage.spec.context import Context
 from sage.spec.options import StepOptions
@@ -194,6 +196,18 @@ class DataStream(Generic[T]):
         name = self._builder.add("union", None, options=options, inputs=inputs)
         return DataStream(self._builder, Input(name))
 
+    def loop(self, *, max_hops: int = 16, **options: Unpack[StepOptions]) -> Loop[T]:
+        """The same values, and those that ``close`` sends back here: for agents that go around until they are done.
+
+        Args:
+            max_hops: how often a record may come back; one that does more often goes to the dead letters.
+            options: the options of a step.
+        """
+        if max_hops < 1:
+            raise InvalidTopology(f"max_hops must be at least 1; found {max_hops}", where=caller_place())
+        name = self._builder.add("union", None, options=options, inputs=[self._input], base="loop", max_hops=max_hops)
+        return Loop(self._builder, Input(name))
+
     def join(
         self, other: DataStream[Any], within: float | str, how: str = "inner", **options: Unpack[StepOptions]
     ) -> Any:
@@ -250,15 +264,77 @@ class DataStream(Generic[T]):
 class KeyedStream(DataStream[T]):
     """A stream whose records have a key of the program's choosing."""
 
+    @overload
     def process(
-        self, fn: Any, config: Config = None, *, state: Any = None, ttl: Any = None, **options: Unpack[StepOptions]
+        self,
+        fn: type[Operator[T, R]],
+        config: Config = None,
+        *,
+        state: type[BaseModel] | None = None,
+        ttl: float | str | None = None,
+        **options: Unpack[StepOptions],
+    ) -> DataStream[R]: ...
+    @overload
+    def process(
+        self,
+        fn: Callable[[T, Context], AsyncIterable[R]],
+        config: None = None,
+        *,
+        state: type[BaseModel] | None = None,
+        ttl: float | str | None = None,
+        on_timer: Callable[[str, Context], Any] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> DataStream[R]: ...
+    @overload
+    def process(
+        self,
+        fn: Callable[[T, Context], Awaitable[Iterable[R]]],
+        config: None = None,
+        *,
+        state: type[BaseModel] | None = None,
+        ttl: float | str | None = None,
+        on_timer: Callable[[str, Context], Any] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> DataStream[R]: ...
+    @overload
+    def process(
+        self,
+        fn: Callable[[T, Context], Iterable[R]],
+        config: None = None,
+        *,
+        state: type[BaseModel] | None = None,
+        ttl: float | str | None = None,
+        on_timer: Callable[[str, Context], Any] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> DataStream[R]: ...
+    def process(
+        self,
+        fn: Any,
+        config: Config = None,
+        *,
+        state: type[BaseModel] | None = None,
+        ttl: float | str | None = None,
+        on_timer: Any = None,
+        **options: Unpack[StepOptions],
     ) -> DataStream[Any]:
-        """Stateful work for each value.
+        """Zero or more outputs for each value, with state and timers of the record's key.
 
-        Raises:
-            NotInThisVersion: always, for now.
+        Args:
+            fn: a generator of (value, ctx), or an operator class; ``ctx.state`` and ``ctx.timer`` are its key's.
+            config: the operator's options.
+            state: a pydantic model of one key's state; without, it is a mapping of JSON values.
+            ttl: how long after its last change a key is forgotten, in seconds or as ``"1h"``.
+            on_timer: with a function: a generator of (name, ctx), called when a timer is due. An operator has a
+                method of that name.
+            options: the options of a step; ``name`` is needed, since the state hangs on it.
         """
-        _not_yet("process() with keyed state", "keep what you need outside, or use map()")
+        if "name" not in options:
+            raise InvalidTopology("a step with state needs a name of its own: write name=...", where=caller_place())
+        name = self._builder.add(
+            "process", fn, config=config, options=options, inputs=[self._input],
+            keyed=KeyedSettings(state, None if ttl is None else seconds(ttl), on_timer),
+        )  # fmt: skip
+        return DataStream(self._builder, Input(name))
 
     def window(self, window: Any, grace: float | str = 0, **options: Unpack[StepOptions]) -> Any:
         """Values grouped by key and time.
@@ -267,6 +343,16 @@ class KeyedStream(DataStream[T]):
             NotInThisVersion: always, for now.
         """
         _not_yet("window()", "aggregate in the program that reads the results")
+
+
+class Loop(DataStream[T]):
+    """A stream that records can be sent back to."""
+
+    def close(self, *streams: DataStream[Any]) -> None:
+        """Send these back to where the loop begins."""
+        for stream in streams:
+            self._same_environment(stream)
+            self._builder.feed_back(self._input.step, stream._input)
 
 
 class Branches(Generic[T]):

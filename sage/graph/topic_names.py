@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sage.errors import InvalidTopology, SageError
 from sage.graph.topology import Step, Topology
-from sage.model.names import RESERVED, edge_topic, folded
+from sage.model.names import RESERVED, changelog_topic, edge_topic, folded, journal_topic, retry_topic
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
@@ -24,6 +24,8 @@ def topic_problems(topology: Topology) -> list[SageError]:
             )
         if len(topic) > 249 - len(".changelog"):
             problems.append(InvalidTopology(f"topic {topic[:40]}... is too long; use shorter names", where=step.where))
+    for step in topology.steps:
+        problems += _kept_problems(topology.name, step, own)
     for reserved in RESERVED:
         topic = f"{topology.name}.{reserved}"
         own.setdefault(folded(topic), (topic, "SAGE's own topic"))
@@ -49,6 +51,26 @@ def _edges(topology: Topology) -> Iterator[tuple[Step, str, str]]:
         branches = {*step.branches, *read.get(step.name, ()), *filter(None, [step.default_branch])}
         for branch in sorted(branches):
             yield step, edge_topic(topology.name, step.name, branch), f"branch {step.name}.{branch}"
+
+
+def _kept_problems(topology: str, step: Step, own: dict[str, tuple[str, str]]) -> Iterator[SageError]:
+    """Topics beside a step's edge, whose names are taken whether it needs them now or not: ``a`` has ``t.a.retry``,
+    which is ``t.a_retry`` to Kafka, the edge of a step of that name."""
+    if step.kind in {"source", "union"} or step.is_topic:
+        return
+    kept = {
+        retry_topic(topology, step.name): "its retries",
+        journal_topic(topology, step.name): "its journal",
+        changelog_topic(topology, step.name): "its state",
+    }
+    for topic, what in kept.items():
+        taken = own.setdefault(folded(topic), (topic, f"step {step.name}"))
+        if taken[0] != topic:
+            yield InvalidTopology(
+                f"{taken[1]} would share its topic {taken[0]} with that of {step.name} for {what}, {topic}: "
+                "Kafka takes . and _ for the same; rename one",
+                where=step.where,
+            )
 
 
 def _foreign_problems(step: Step, own: dict[str, tuple[str, str]], foreign: dict[str, str]) -> Iterator[SageError]:

@@ -52,6 +52,15 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyedSettings:
+    """What a ``process`` step has beside its code; as of ``Step``."""
+
+    state: Any = None
+    ttl: float | None = None
+    on_timer: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One node of the graph.
 
@@ -67,6 +76,12 @@ class Step:
         inputs: upstream steps, in order.
         branches: for ``route``: branch name -> predicate (function or CEL text), in order.
         default_branch: for ``route``: where a record goes that no predicate takes.
+        state: for ``process``: the pydantic model of one key's state; ``None`` is a mapping of JSON values.
+        state_reference: the text that names it in YAML; empty for what can't be named.
+        ttl: for ``process``: seconds after a key's last change until its state is dropped; ``None`` keeps it.
+        on_timer: for ``process`` with a function: what is called when a timer is due.
+        max_hops: how often a record may come through this step; what makes a cycle through it legal.
+        numbered: its name was made up by counting, so that one written before it would take the name.
         origin: where it was written.
         places: where its parts were written, by their path in the step: ``from``, ``config.api_key``.
     """
@@ -80,6 +95,12 @@ class Step:
     inputs: tuple[Input, ...] = ()
     branches: Mapping[str, Any] = field(default_factory=dict)
     default_branch: str | None = None
+    state: Any = None
+    state_reference: str = ""
+    ttl: float | None = None
+    on_timer: Any = None
+    max_hops: int | None = None
+    numbered: bool = field(default=False, compare=False)
     origin: Origin | None = field(default=None, compare=False)
     places: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sage.errors import InvalidTopology, SageError, UnknownName
+from sage.graph.loops import back_edges
 from sage.graph.topic_names import topic_problems
 from sage.graph.topology import Input, Step, Topology
 from sage.model.names import check_name
+from sage.spec.cel import CelPredicate
 from sage.spec.settings import check_kafka
 from sage.spec.shape import shape_of
 from sage.spec.suggest import hint
+
+RESERVED_BRANCHES = frozenset({"error"})
+"""Branches that every step has: ``error`` takes its failed records."""
 
 _EMITTING = frozenset({"operator", "map", "flatmap", "process"})
 """Kinds whose code can give values to named branches by ``ctx.emit``."""
@@ -39,6 +44,7 @@ def problems_of(topology: Topology) -> list[SageError]:
     for step in topology.steps:
         problems += _input_problems(step, steps)
         problems += _option_problems(step)
+        problems += _predicate_problems(step)
     problems += _cycle_problems(topology.steps)
     problems += topic_problems(topology)
     problems += [problem.error(f"kafka.{problem.path[0]}") for problem in check_kafka(topology.kafka)]
@@ -49,12 +55,15 @@ def problems_of(topology: Topology) -> list[SageError]:
 def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps so that each comes after its inputs, and otherwise as they were written.
 
-    Steps on a cycle, and those behind one, are left out.
+    Edges that go back to a loop don't count. Steps on another cycle, and those behind one, are left out.
     """
     waiting = list(steps)
+    back = back_edges(waiting)
     done: dict[str, Step] = {}
     while True:
-        ready = next((step for step in waiting if all(i.step in done for i in step.inputs)), None)
+        ready = next(
+            (step for step in waiting if all(i.step in done or (step.name, i) in back for i in step.inputs)), None
+        )
         if ready is None:
             return tuple(done.values())
         waiting.remove(ready)
@@ -106,6 +115,8 @@ def _input_problems(step: Step, steps: dict[str, Step]) -> Iterator[SageError]:
 
 
 def _branch_problems(given: Input, upstream: Step, where: str) -> Iterator[SageError]:
+    if given.branch in RESERVED_BRANCHES and upstream.kind not in {"source", "union"}:
+        return
     if upstream.kind == "sink":
         yield InvalidTopology(f"{given.step} is a sink; nothing can be read from it", where=where)
     elif upstream.kind == "route":
@@ -142,6 +153,15 @@ def _option_problems(step: Step) -> Iterator[SageError]:
         )
 
 
+def _predicate_problems(step: Step) -> Iterator[SageError]:
+    for branch, predicate in step.branches.items():
+        if isinstance(predicate, str):
+            try:
+                CelPredicate(predicate, branch=branch, where=step.where_of(f"route.{branch}"))
+            except InvalidTopology as error:
+                yield error
+
+
 def _cycle_problems(steps: tuple[Step, ...]) -> Iterator[SageError]:
     """Every cycle once, named along its way."""
     sound = {step.name for step in ordered(_with_known_inputs(steps))}
@@ -157,7 +177,9 @@ def _cycle_problems(steps: tuple[Step, ...]) -> Iterator[SageError]:
             cycle = list(reversed([*path[path.index(str(name)) :], str(name)]))
             first = left[cycle[0]]
             yield InvalidTopology(
-                f"steps form a cycle: {' -> '.join(cycle)}; cut one of them", where=first.where_of("from")
+                f"steps form a cycle: {' -> '.join(cycle)}; cut one of them, or let it begin with a loop: "
+                "stream.loop(max_hops=...), in YAML a union with max_hops",
+                where=first.where_of("from"),
             )
         seen.update(path)
 

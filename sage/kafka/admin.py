@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined] # not in __all__
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined] # not in __all__
 
-from sage.errors import DeadlineExceeded, NotFound, SageError
+from sage.errors import Conflict, DeadlineExceeded, NotFound, SageError, Unreachable
 from sage.kafka.config import masked
-from sage.kafka.consumer import committed_offsets
-from sage.kafka.errors import kafka_error, poll_failure, sage_error, unreachable
+from sage.kafka.consumer import commits_of
+from sage.kafka.errors import Access, kafka_error, poll_failure, sage_error, unreachable
 from sage.kafka.logs import client_logger
 from sage.kafka.probe import ProbeFailed, probe
+from sage.kafka.rights import group_rights, may_use_transactions, topic_rights
 from sage.model.partition import TopicPartition
-from sage.ports import TopicInfo, TopicSpec
+from sage.ports import Commit, GroupMember, Operation, Resource, TopicInfo, TopicSpec
 
 T = TypeVar("T")
+
+_HEARSAY: Final = 1.5
+"""Seconds that a broker of several may not have heard of a new topic."""
 
 _PATIENCE: Final = 9.0
 """Seconds until a broker that does not answer is reported; one more goes into finding out why."""
@@ -40,8 +45,19 @@ _AGAIN: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._NOENT,
      KafkaError._WAIT_CACHE, KafkaError._RESOLVE, KafkaError.NOT_CONTROLLER, KafkaError.LEADER_NOT_AVAILABLE,
      KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.COORDINATOR_NOT_AVAILABLE,
-     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.REQUEST_TIMED_OUT}
+     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.REQUEST_TIMED_OUT,
+     KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 )  # fmt: skip
+
+
+_UNHEARD_OF: Final = frozenset({KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION})
+"""What a partition that does not exist gives, and one that is new as well."""
+
+_OTHER_LEADER: Final = frozenset(
+    {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH,
+     KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._TRANSPORT}
+)  # fmt: skip
+"""What a client gives that asks a broker which does not lead that partition, or not any more."""
 
 
 class ConfluentAdmin:
@@ -67,9 +83,9 @@ class ConfluentAdmin:
         self._address = address
         self._origin = origin
         self._refused: SageError | None = None
-        self._readers: dict[str, confluent_kafka.Consumer] = {}
+        self._readers: dict[tuple[str, str], confluent_kafka.Consumer] = {}
         self._lock = threading.Lock()
-        self._client = AdminClient(
+        self._open_client: AdminClient | None = AdminClient(
             {**config, "error_cb": self._on_error},  # type: ignore[dict-item] # the stub forgets callbacks
             logger=client_logger("admin"),
         )
@@ -115,13 +131,34 @@ class ConfluentAdmin:
             try:
                 future.result()
             except KafkaException as exception:
-                failure = self._failure(f"delete topic {name}", exception)
+                failure = self._failure(f"delete topic {name}", exception, access=Access("Delete", topic=name))
                 if not isinstance(failure, NotFound):
                     raise failure from exception
                 missing = failure
         self._wait(lambda: not self._describe(topics), f"{', '.join(topics)}: still there after the deletion")
         if missing is not None:
             raise missing
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """Give a topic that many partitions; returns when each has a leader.
+
+        Raises:
+            NotFound: it does not exist.
+            DeadlineExceeded: the leaders did not show up.
+        """
+
+        def ask() -> None:
+            (future,) = self._client.create_partitions(
+                [NewPartitions(topic, partitions)], request_timeout=_PATIENCE
+            ).values()
+            try:
+                future.result()
+            except KafkaException as exception:
+                if kafka_error(exception).code() != KafkaError.INVALID_PARTITIONS:  # it has as many, or more
+                    raise
+
+        self._patiently(f"add partitions to {topic}", ask, Access("Alter", topic=topic))
+        self._wait_for_leaders({topic: partitions})
 
     # ----------------------------------------------------------------------------------------- offsets
 
@@ -136,12 +173,48 @@ class ConfluentAdmin:
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         """A group's committed offsets, without joining it."""
-        # Through a consumer: list_consumer_group_offsets can end the process while a broker is down.
-        reader = self._reader(group)
-        return self._patiently(
-            f"committed offsets of {group}",
-            lambda: committed_offsets(reader, partitions, _REQUEST_TIMEOUT),
-        )
+        return {at: commit.offset for at, commit in self._commits("committed offsets", group, partitions).items()}
+
+    def commits(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """The last committed offsets with their texts; an open transaction does not hold the answer up."""
+        return self._commits("commits", group, partitions, "read_uncommitted")
+
+    def members(self, group: str) -> list[GroupMember]:
+        """The group's members now; none of a group that does not exist."""
+
+        def ask() -> list[GroupMember]:
+            (future,) = self._client.describe_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT).values()
+            found = []
+            for member in future.result().members:
+                given = member.assignment.topic_partitions if member.assignment is not None else []
+                partitions = frozenset(TopicPartition(at.topic, at.partition) for at in given)
+                found.append(GroupMember(member.member_id, member.client_id, partitions))
+            return found
+
+        try:
+            return self._patiently(f"members of {group}", ask, Access(group=group))
+        except NotFound:
+            return []
+
+    def offsets_for_time(
+        self, partitions: Sequence[TopicPartition], timestamp_ms: int
+    ) -> dict[TopicPartition, int | None]:
+        """The first offset at or after that time; ``None`` where all records are older."""
+        spec: OffsetSpec = OffsetSpec.for_timestamp(timestamp_ms)
+        found = self._offsets("offsets by time", partitions, spec, IsolationLevel.READ_UNCOMMITTED)
+        return {where: None if offset < 0 else offset for where, offset in found.items()}
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Have the broker drop everything before these offsets."""
+        if not before:
+            return
+        request = [confluent_kafka.TopicPartition(at.topic, at.partition, offset) for at, offset in before.items()]
+
+        def ask() -> None:
+            for future in self._client.delete_records(request, request_timeout=_PATIENCE).values():
+                future.result()
+
+        self._of_leaders("delete records", ask, before.keys(), Access("Delete", topic=_topics(before)))
 
     def list_groups(self) -> list[str]:
         """Names of all groups."""
@@ -151,14 +224,51 @@ class ConfluentAdmin:
         )
         return sorted(group.group_id for group in answer.valid)
 
+    def delete_groups(self, groups: Sequence[str]) -> None:
+        """Forget groups and their offsets; those that don't exist are passed over.
+
+        Raises:
+            Conflict: a group has members.
+        """
+
+        def ask(group: str) -> None:
+            (future,) = self._client.delete_consumer_groups([group], request_timeout=_PATIENCE).values()
+            try:
+                future.result()
+            except KafkaException as exception:
+                code = kafka_error(exception).code()
+                if code == KafkaError.NON_EMPTY_GROUP:
+                    raise Conflict(f"group {group} has members; it is not deleted") from exception
+                if code != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise
+
+        for group in groups:
+            self._patiently(f"delete group {group}", partial(ask, group), Access(group=group))
+
+    def allowed(self, kind: Resource, name: str) -> Mapping[Operation, bool]:
+        """What this account may do there, as far as the brokers tell."""
+        if kind == "transactional-id":
+            return self._patiently(f"rights on {name}", partial(may_use_transactions, self._config, name))
+        ask = topic_rights if kind == "topic" else group_rights
+        return self._patiently(f"rights on {kind} {name}", partial(ask, self._client, name, _REQUEST_TIMEOUT))
+
     def close(self) -> None:
-        """Release the readers; the client ends with its last reference."""
+        """Release the readers and the client, which ends with its last reference. Twice is fine."""
         with self._lock:
             readers, self._readers = self._readers, {}
+            # It holds us by its callback: only the collector would end it, and its five threads with it.
+            self._open_client = None
         for reader in readers.values():
             reader.close()
 
     # ---------------------------------------------------------------------------------------- internals
+
+    @property
+    def _client(self) -> AdminClient:
+        client = self._open_client
+        if client is None:
+            raise Unreachable(f"the connection to {self._address} is closed")
+        return client
 
     def _describe(self, topics: Sequence[str]) -> dict[str, tuple[TopicInfo, bool]]:
         if not topics:
@@ -166,7 +276,7 @@ class ConfluentAdmin:
         found: dict[str, tuple[TopicInfo, bool]] = {}
 
         def ask() -> None:
-            collection = TopicCollection(list(topics))
+            collection = TopicCollection(list(dict.fromkeys(topics)))  # the client refuses a name that comes twice
             for name, future in self._client.describe_topics(collection, request_timeout=_REQUEST_TIMEOUT).items():
                 try:
                     answer = future.result()
@@ -184,7 +294,7 @@ class ConfluentAdmin:
                 )
                 found[name] = (info, bool(answer.is_internal))
 
-        self._patiently("describe topics", ask)
+        self._patiently("describe topics", ask, Access(topic=", ".join(sorted(set(topics)))))
         return found
 
     def _create(self, topic: TopicSpec) -> bool:
@@ -199,13 +309,16 @@ class ConfluentAdmin:
             (future,) = self._client.create_topics([request], request_timeout=_PATIENCE).values()
             try:
                 future.result()
+            except KeyboardInterrupt:
+                wait([future], _PATIENCE)  # whoever now removes what was made must find it
+                raise
             except KafkaException as exception:
                 if kafka_error(exception).code() == KafkaError.TOPIC_ALREADY_EXISTS:
                     return False
                 raise
             return True
 
-        return self._patiently(f"create topic {topic.name}", ask)
+        return self._patiently(f"create topic {topic.name}", ask, Access("Create", topic=topic.name))
 
     def _wait_for_leaders(self, partitions: Mapping[str, int]) -> None:
         def are_there() -> bool:
@@ -213,9 +326,9 @@ class ConfluentAdmin:
             return all(
                 name in known
                 and known[name].error is None
-                and len(known[name].partitions) > 0
+                and len(known[name].partitions) >= count
                 and all(each.leader >= 0 for each in known[name].partitions.values())
-                for name in partitions
+                for name, count in partitions.items()
             )
 
         if partitions:
@@ -241,35 +354,82 @@ class ConfluentAdmin:
             answers: dict[Any, Future[Any]] = self._client.list_offsets(
                 request, isolation_level=level, request_timeout=_REQUEST_TIMEOUT
             )
-            return {TopicPartition(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+            found = {TopicPartition(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+            # What librdkafka answers for the partitions of a broker that went away under its question, as if it were
+            # one: taken for the end of a log, it would say that there is nothing to read.
+            if OFFSET_INVALID in found.values():
+                raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+            return found
 
-        def ask_or_miss() -> dict[TopicPartition, int]:
+        return self._of_leaders(what, ask, partitions)
+
+    def _of_leaders(
+        self, what: str, ask: Callable[[], T], partitions: Collection[TopicPartition], access: Access | None = None
+    ) -> T:
+        """Ask what only the leaders of partitions know or do. Raises NotFound where there is no such partition.
+
+        The client goes by what it heard of them minutes ago, also while every answer tells it that this is outdated,
+        or that they have not heard of a partition that was added since.
+        """
+
+        def ask_or_learn() -> T:
             try:
                 return ask()
             except KafkaException as exception:
+                code = kafka_error(exception).code()
                 # "No leaders found" is also what a missing topic gives: don't wait ten seconds for that.
-                if kafka_error(exception).code() in {KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART}:
+                if code in _UNHEARD_OF:
                     self._check_exist(what, partitions)
+                elif code not in _OTHER_LEADER:
+                    raise
+                for topic in {where.topic for where in partitions}:
+                    self._client.list_topics(topic, timeout=_REQUEST_TIMEOUT)
+                raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE)) from exception
+
+        return self._patiently(what, ask_or_learn, access or Access(topic=_topics(partitions)))
+
+    def _check_exist(self, what: str, partitions: Iterable[TopicPartition]) -> None:
+        """Raises NotFound; a topic that was made a moment ago may be unknown to the broker that is asked."""
+        deadline = time.monotonic() + _HEARSAY
+        while True:
+            found = self.describe(sorted({where.topic for where in partitions}))
+            missing = [
+                where
+                for where in partitions
+                if where.topic not in found or where.partition >= found[where.topic].partitions
+            ]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise NotFound(f"{what}: {missing[0]} does not exist on {self._address}")
+            time.sleep(0.1)
+
+    def _commits(
+        self, what: str, group: str, partitions: Sequence[TopicPartition], isolation: str = "read_committed"
+    ) -> dict[TopicPartition, Commit]:
+        # Through a consumer: list_consumer_group_offsets can end the process while a broker is down.
+        def ask() -> dict[TopicPartition, Commit]:
+            try:
+                return commits_of(self._reader(group, isolation), partitions, _REQUEST_TIMEOUT)
+            except KafkaException:
+                # While brokers are away its unanswered questions pile up in it, and cost more by the minute. The next
+                # try makes a new one; this one is not closed, as another thread may be asking it, and ends by itself.
+                with self._lock:
+                    self._readers.pop((group, isolation), None)
                 raise
 
-        return self._patiently(what, ask_or_miss)
+        return self._patiently(f"{what} of {group}", ask, Access(group=group))
 
-    def _check_exist(self, what: str, partitions: Sequence[TopicPartition]) -> None:
-        found = self.describe(sorted({where.topic for where in partitions}))
-        for where in partitions:
-            if where.topic not in found or where.partition >= found[where.topic].partitions:
-                raise NotFound(f"{what}: {where} does not exist on {self._address}")
-
-    def _reader(self, group: str) -> confluent_kafka.Consumer:
+    def _reader(self, group: str, isolation: str) -> confluent_kafka.Consumer:
         with self._lock:
-            if group not in self._readers:
-                self._readers[group] = confluent_kafka.Consumer(
-                    dict(self._reader_config(group)), logger=client_logger("consumer")
-                )
-            return self._readers[group]
+            key = (group, isolation)
+            if key not in self._readers:
+                config = {**self._reader_config(group), "isolation.level": isolation}
+                self._readers[key] = confluent_kafka.Consumer(config, logger=client_logger("consumer"))
+            return self._readers[key]
 
-    def _patiently(self, what: str, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer that the next second would not change."""
+    def _patiently(self, what: str, ask: Callable[[], T], access: Access = Access()) -> T:  # noqa: B008
+        """Ask until there is an answer that the next second would not change. ``access``: what asking it needs."""
         started = time.monotonic()
         while True:
             try:
@@ -278,10 +438,16 @@ class ConfluentAdmin:
                 self._client.poll(0)  # nothing else serves the error callback, which learns of refused credentials
                 late = time.monotonic() - started >= _PATIENCE
                 if kafka_error(exception).code() not in _AGAIN or self._refused or late:
-                    raise self._failure(what, exception, started) from exception
+                    raise self._failure(what, exception, started, access) from exception
             time.sleep(0.1)
 
-    def _failure(self, what: str, exception: KafkaException, started: float | None = None) -> SageError:
+    def _failure(
+        self,
+        what: str,
+        exception: KafkaException,
+        started: float | None = None,
+        access: Access = Access(),  # noqa: B008
+    ) -> SageError:
         error = kafka_error(exception)
         if self._refused is not None:
             refused, self._refused = self._refused, None
@@ -296,12 +462,16 @@ class ConfluentAdmin:
                 return refused
             waited = _PATIENCE if started is None else time.monotonic() - started
             return unreachable(self._address, reason, waited, origin=self._origin)
-        return sage_error(error, what, address=self._address)
+        return sage_error(error, what, address=self._address, access=access)
 
     def _on_error(self, error: KafkaError) -> None:
         failure = poll_failure(error, "connect", address=self._address)
         if failure is not None:
             self._refused = failure
+
+
+def _topics(partitions: Iterable[TopicPartition]) -> str:
+    return ", ".join(sorted({where.topic for where in partitions}))
 
 
 def _stand_in(name: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from sage.errors import InvalidTopology
+from sage.model.secrets import HIDDEN, remember_secret, without_userinfo
 
 GroupProtocol = Literal["consumer", "classic"]
 
@@ -20,11 +21,18 @@ EAGER: Final = "range"
 DEFAULT_MESSAGE_MAX_BYTES: Final = 1_000_000
 """librdkafka's own default of ``message.max.bytes``, a little under the brokers' 1,048,588."""
 
+FAILURES_ONLY: Final = "delivery.report.only.error"
+"""Set by a caller that wants no report of records that were taken; a user can't."""
+
 _COMMON: Final[Mapping[str, Any]] = {
     "client.id": "sage",
     # A broker that comes back is found within a second, and a dead one is not hammered.
     "reconnect.backoff.ms": 50,
     "reconnect.backoff.max.ms": 1000,
+    # While all brokers are away the default, "rebootstrap", starts a thread per address, client and try, and queues an
+    # error each time for whoever does not poll just then: memory and processor time grow for as long as that lasts
+    # (librdkafka's issue 5546). Addresses are resolved again at each try without it.
+    "metadata.recovery.strategy": "none",
     # Idle connections that the broker closes are routine.
     "log.connection.close": False,
     # Statistics and SASL callbacks cost nothing when unused; metadata of new topics must not take minutes.
@@ -47,7 +55,8 @@ _CLASSIC: Final[Mapping[str, Any]] = {
 }
 
 _PRODUCER: Final[Mapping[str, Any]] = {
-    "linger.ms": 2,
+    # Each millisecond is one of every hop's; under load batches fill anyway.
+    "linger.ms": 1,
     "message.max.bytes": DEFAULT_MESSAGE_MAX_BYTES,
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 262_144,
@@ -76,14 +85,16 @@ _PRODUCER_ONLY: Final = frozenset(
     {"acks", "linger.ms", "batch.size", "batch.num.messages", "compression.type", "compression.codec",
      "compression.level", "delivery.timeout.ms", "message.timeout.ms", "retries", "message.send.max.retries",
      "queue.buffering.max.messages", "queue.buffering.max.kbytes", "queue.buffering.max.ms", "request.timeout.ms",
-     "transaction.timeout.ms", "sticky.partitioning.linger.ms", "delivery.report.only.error"}
+     "transaction.timeout.ms", "sticky.partitioning.linger.ms", FAILURES_ONLY}
 )  # fmt: skip
 _CONSUMER_ONLY: Final = frozenset(
     {"partition.assignment.strategy", "check.crcs", "coordinator.query.interval.ms", "client.rack",
      "allow.auto.create.topics", "isolation.level", "enable.partition.eof"}
 )  # fmt: skip
 
-_SECRET: Final = re.compile(r"password|secret|token|jaas|\.pem$|oauthbearer\.config|private", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"password|secret|token|jaas|\.pem$|oauthbearer\.config|private|passphrase|kinit\.cmd", re.IGNORECASE
+)
 
 
 def is_secret(name: str) -> bool:
@@ -93,11 +104,14 @@ def is_secret(name: str) -> bool:
 
 def masked(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with secrets as ``***``, for messages and ``repr``."""
-    return {name: "***" if is_secret(name) else value for name, value in config.items()}
+    return {
+        name: HIDDEN if is_secret(name) else without_userinfo(value) if isinstance(value, str) else value
+        for name, value in config.items()
+    }
 
 
 def check_user_config(config: Mapping[str, Any], *, where: str | None = None) -> dict[str, Any]:
-    """The user's configuration, checked.
+    """The user's configuration, checked; its secrets are hidden from now on wherever something quotes them.
 
     Raises:
         InvalidTopology: a setting that SAGE's guarantees hang on has another value than SAGE's.
@@ -109,6 +123,7 @@ def check_user_config(config: Mapping[str, Any], *, where: str | None = None) ->
                 f"kafka setting {name!r}: SAGE's guarantees need {fixed[name]!r}; found {value!r}; remove it",
                 where=where,
             )
+    remember_secret(*(str(value) for name, value in config.items() if is_secret(name) and not _is_plain(value)))
     return dict(config)
 
 
@@ -160,6 +175,8 @@ def producer_config(
     """Settings of one producer; arguments as for ``consumer_config``."""
     config = {**_COMMON, **_PRODUCER, "bootstrap.servers": bootstrap_servers}
     config |= {name: value for name, value in {**user, **call}.items() if not _for_consumers_only(name)}
+    # Whether successes are reported is for the caller to say: who waits for each would wait for ever without.
+    config[FAILURES_ONLY] = call.get(FAILURES_ONLY, False)
     config |= _FIXED_PRODUCER
     if transactional_id is not None:
         # A dead producer's open transaction holds its readers back until this time-out.
@@ -199,6 +216,12 @@ def bootstrap_addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
 
 def _for_consumers_only(name: str) -> bool:
     return name in _CONSUMER_ONLY or name.startswith(_CONSUMER_ONLY_PREFIXES)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a setting named like a secret holds none: a switch, a number, an address."""
+    text = str(value).lower()
+    return text in {"true", "false"} or text.isdigit() or text.startswith(("http://", "https://"))
 
 
 def _same(found: object, wanted: object) -> bool:

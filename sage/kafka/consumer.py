@@ -14,12 +14,13 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 
-from sage.errors import InvalidTopology, NotFound, TransientFailure
+from sage.errors import InvalidTopology, NotFound, StageStopped, TransientFailure
 from sage.kafka.config import is_cooperative, masked
-from sage.kafka.errors import commit_failure, kafka_error, poll_failure, sage_error, text
+from sage.kafka.errors import Access, commit_failure, kafka_error, poll_failure, sage_error, text
 from sage.kafka.logs import client_logger
+from sage.kafka.out_of_range import OutOfRange
 from sage.model.partition import TopicPartition
-from sage.ports import CommitRefused, RawMessage, RebalanceListener
+from sage.ports import Commit, CommitRefused, RawMessage, RebalanceListener
 
 _log: Final = logging.getLogger("sage.kafka.consumer")
 _error_of: Final = Message.error
@@ -46,7 +47,12 @@ class ConfluentConsumer:
         self._config = config
         self._address = address
         self._has_group = has_group
+        self.max_poll_interval = int(config.get("max.poll.interval.ms", 300_000)) / 1000
+        self._access = Access("Read", group=str(config["group.id"]))
         self._cooperative = is_cooperative(config)
+        # An offset that is not there is decided upon here: see ``_resume``. Not with the eager assignors, where one
+        # partition cannot be made to fetch again without starting the others anew.
+        own = {"auto.offset.reset": "error"} if has_group and self._cooperative else {}
         self._failure: BaseException | None = None
         self._kept: list[RawMessage] = []
         self._ends: dict[TopicPartition, int] = {}
@@ -57,10 +63,12 @@ class ConfluentConsumer:
         self._is_forgotten = False
         self._coordinator_is_away = False
         self._topics: tuple[str, ...] = ()
+        self._companions: dict[str, tuple[str, ...]] = {}
         self._looked = 0.0
         self._consumer = confluent_kafka.Consumer(
-            {**config, "error_cb": self._on_error}, logger=client_logger("consumer")
+            {**config, **own, "error_cb": self._on_error}, logger=client_logger("consumer")
         )
+        self._out_of_range = OutOfRange(self._consumer, config["auto.offset.reset"])
         self._closed = False
 
     def __repr__(self) -> str:
@@ -68,9 +76,16 @@ class ConfluentConsumer:
 
     # ------------------------------------------------------------------------------------- membership
 
-    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        listener: RebalanceListener,
+        *,
+        companions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Join the group; the listener is called inside ``poll`` and ``close``."""
         self._topics = tuple(topics)
+        self._companions = {topic: tuple(names) for topic, names in (companions or {}).items()}
         self._consumer.subscribe(
             list(topics),
             on_assign=lambda _, partitions: self._guard(self._on_assigned, partitions, listener),
@@ -91,9 +106,12 @@ class ConfluentConsumer:
         """What is ours now."""
         return frozenset(self._assigned)
 
-    def group_metadata(self) -> object:
-        """The member's identity, for ``Producer.send_offsets``."""
-        return self._consumer.consumer_group_metadata()
+    def group_metadata(self) -> object | None:
+        """The member's identity, for ``Producer.send_offsets``; ``None`` while it is no member."""
+        metadata = self._consumer.consumer_group_metadata()
+        # Asked after it was taken: a member that is expelled has no id until the loss has been told, so an id that
+        # is still there says that the metadata is a member's.
+        return metadata if self._consumer.memberid() else None
 
     def _guard(
         self,
@@ -103,6 +121,7 @@ class ConfluentConsumer:
     ) -> None:
         # An exception must not travel through librdkafka's C frames: what had been polled would be lost with it.
         ours = {TopicPartition(each.topic, each.partition) for each in partitions}
+        ours |= {TopicPartition(name, each.partition) for each in ours for name in self._companions.get(each.topic, ())}
         try:
             if self._is_forgotten:
                 self._unassign(ours)
@@ -212,14 +231,31 @@ class ConfluentConsumer:
                 where = TopicPartition(str(message.topic()), int(message.partition() or 0))
                 if where in self._assigned:
                     self._ends[where] = int(message.offset() or 0)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self._resume(message)
             else:
                 self._on_event(error)
         return records
 
+    def _resume(self, message: Message) -> None:
+        """A partition stopped fetching: nothing is committed, or its offset is not in the log."""
+        where = TopicPartition(str(message.topic()), int(message.partition() or 0))
+        if where not in self._assigned:
+            return
+        try:
+            offset = self._out_of_range.resume_at(where, message.offset())
+        except StageStopped as stopped:
+            self._failure = self._failure or stopped
+            return
+        # Not a seek: that is refused for a partition that does not fetch.
+        self._consumer.incremental_unassign([_at(where)])
+        self._consumer.incremental_assign([_at(where, offset)])
+
     def _on_event(self, error: KafkaError) -> None:
         """Classify an error event; keeps the first that another poll can't mend."""
-        failure = poll_failure(error, "consume", address=self._address)
-        if failure is None:
+        failure = poll_failure(error, "consume", address=self._address, access=self._access)
+        # librdkafka looks for a coordinator although a plain reader has no group to be allowed in.
+        if failure is None or (not self._has_group and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED):
             _log.info("polling on after %s", text(error))
         elif isinstance(failure, NotFound):
             # A broker that has just come up may not know its topics yet; ask before a stage is stopped for it.
@@ -230,7 +266,7 @@ class ConfluentConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         # librdkafka's global errors: the connection's, mostly. Only refused credentials end a consumer.
-        failure = poll_failure(error, "consume", address=self._address)
+        failure = poll_failure(error, "consume", address=self._address, access=self._access)
         if failure is not None and self._failure is None and not self._closed:
             self._failure = failure
 
@@ -293,7 +329,9 @@ class ConfluentConsumer:
                     raise TransientFailure(f"seek {partition} to {offset}: {text(error)}") from exception
                 time.sleep(0.01)
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(
+        self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
+    ) -> None:
         """Commit and wait for the answer; all of it or an exception."""
         if not self._has_group:
             raise InvalidTopology("commit: this consumer has no group")
@@ -302,7 +340,7 @@ class ConfluentConsumer:
             raise CommitRefused(f"not ours any more: {', '.join(strangers)}")
         if not offsets:
             return
-        positions = [_at(where, offset) for where, offset in offsets.items()]
+        positions = positions_of(offsets, metadata)
         try:
             if not self._closed:  # ``close`` has asked, and librdkafka answers no other question while it closes
                 self._ask_coordinator(positions[0])
@@ -310,10 +348,10 @@ class ConfluentConsumer:
                 raise TransientFailure(f"commit: no answer from {self._address}")
             answers = self._consumer.commit(offsets=positions, asynchronous=False)
         except KafkaException as exception:
-            raise commit_failure(kafka_error(exception), address=self._address) from exception
+            raise commit_failure(kafka_error(exception), address=self._address, access=self._access) from exception
         for answer in answers:
             if answer.error is not None:
-                raise commit_failure(answer.error, address=self._address)
+                raise commit_failure(answer.error, address=self._address, access=self._access)
 
     def committed(
         self, partitions: Sequence[TopicPartition], timeout: float = 10.0
@@ -367,19 +405,37 @@ class ConfluentConsumer:
         return self._starting is not None and partition in self._starting
 
 
+def positions_of(
+    offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
+) -> list[confluent_kafka.TopicPartition]:
+    """Offsets with their texts, as librdkafka commits them."""
+    texts = metadata or {}
+    return [
+        confluent_kafka.TopicPartition(where.topic, where.partition, offset, metadata=texts.get(where, ""))
+        for where, offset in offsets.items()
+    ]
+
+
+def commits_of(
+    consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition], timeout: float
+) -> dict[TopicPartition, Commit]:
+    """Committed offsets of a consumer's group with their texts; raises KafkaException."""
+    commits: dict[TopicPartition, Commit] = {}
+    if not partitions:
+        return commits
+    for answer in consumer.committed([_at(where) for where in partitions], timeout):
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+        offset = None if answer.offset == OFFSET_INVALID else answer.offset
+        commits[TopicPartition(answer.topic, answer.partition)] = Commit(offset, answer.metadata or "")
+    return commits
+
+
 def committed_offsets(
     consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition], timeout: float
 ) -> dict[TopicPartition, int | None]:
     """Committed offsets of a consumer's group; raises KafkaException."""
-    if not partitions:
-        return {}
-    offsets: dict[TopicPartition, int | None] = {}
-    for answer in consumer.committed([_at(where) for where in partitions], timeout):
-        if answer.error is not None:
-            raise KafkaException(answer.error)
-        where = TopicPartition(answer.topic, answer.partition)
-        offsets[where] = None if answer.offset == OFFSET_INVALID else answer.offset
-    return offsets
+    return {where: commit.offset for where, commit in commits_of(consumer, partitions, timeout).items()}
 
 
 def _at(where: TopicPartition, offset: int | None = None) -> confluent_kafka.TopicPartition:

@@ -11,8 +11,10 @@ _ROUTINE: Final = (
     "Disconnected",
     "CONFWARN",
     "GETPID",
+    "TXNERR",
+    "FATAL",
 )
-"""Facilities that librdkafka logs at error level for what it mends by itself."""
+"""Facilities that librdkafka logs at error level for what it mends by itself, or tells us as an error besides."""
 
 
 class _Routine(logging.Filter):

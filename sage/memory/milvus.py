@@ -14,6 +14,7 @@ from sage.memory.filter_text import parse
 from sage.memory.filters import milvus_text
 from sage.memory.milvus_errors import NOT_LOADED, as_sage_error, not_found
 from sage.memory.milvus_names import logical_name, physical_name
+from sage.model.secrets import remember_secret
 from sage.ports import ScoredVector, StoredVector
 
 Rows = list[StoredVector]
@@ -57,6 +58,7 @@ class MilvusVectorStore:
     def __init__(self, uri: str | Path, token: str | None = None, *, timeout: float = 30.0) -> None:
         self._folder = None if isinstance(uri, str) and "://" in uri else Path(uri)
         self._timeout = timeout
+        remember_secret(token or "", (token or "").partition(":")[2])
         self._address = str(uri) if self._folder is None else embedded.open_engine(self._folder)
         try:
             self._client = _connect(self._address, token, timeout)

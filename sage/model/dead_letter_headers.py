@@ -1,4 +1,4 @@
-"""The headers of a dead letter: Kafka Connect's names (KIP-298), and two of our own."""
+"""The headers of a dead letter: Kafka Connect's names (KIP-298), and some of our own."""
 
 PREFIX = "__connect.errors."
 
@@ -16,5 +16,9 @@ EXCEPTION = PREFIX + "exception.class.name"
 MESSAGE = PREFIX + "exception.message"
 STACKTRACE = PREFIX + "exception.stacktrace"
 
+FAILED_STAGE = "sage.stage"
+"""The stage that the failing step belongs to: its retry topic is where a replay goes."""
 ATTEMPTS = "sage.attempts"
+TIMER = "sage.timer"
+"""The timer's name, where a timer failed and no record: the letter has the key that set it, and no value."""
 REPLAYS = "sage.replay.count"

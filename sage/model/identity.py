@@ -22,7 +22,12 @@ MAX_LENGTH = 200
 
 def topic_root(topic_id: str, partition: int, offset: int) -> str:
     """The id of a record that another program wrote: the topic's UUID, partition and offset."""
-    return f"{topic_id}:{partition}:{offset}"
+    return f"{root_start(topic_id, partition)}{offset}"
+
+
+def root_start(topic_id: str, partition: int) -> str:
+    """What the ids of ``topic_root`` have in common in one partition: all but the offset."""
+    return f"{topic_id}:{partition}:"
 
 
 def source_root(epoch: str, source: str, task: str, position: Json) -> str:

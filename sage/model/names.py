@@ -49,3 +49,18 @@ def dead_letter_topic(topology: str) -> str:
 def offsets_topic(topology: str) -> str:
     """Where a topology's sources keep their positions, one partition per source task."""
     return f"{topology}.offsets"
+
+
+def retry_topic(topology: str, step: str) -> str:
+    """Where records of a stage wait for another try, and where its replayed dead letters go."""
+    return f"{topology}.{step}.retry"
+
+
+def journal_topic(topology: str, step: str) -> str:
+    """Where a step keeps the results of its external calls."""
+    return f"{topology}.{step}.journal"
+
+
+def changelog_topic(topology: str, step: str) -> str:
+    """Where a step's keyed state is kept."""
+    return f"{topology}.{step}.changelog"

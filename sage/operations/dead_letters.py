@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sage.errors import NotFound
 from sage.model import dead_letter_headers as names
 from sage.model.names import dead_letter_topic
-from sage.operations.reading import last_offsets, partitions_of, read_to_end
+from sage.operations.reading import partitions_of, read_last
 from sage.operations.topics import as_dict
 from sage.ports import KafkaClients, RawMessage
 
@@ -29,6 +29,8 @@ class Letter:
         timestamp: milliseconds since the epoch, of the record itself.
         record: key, value and headers as they were.
         trace: the stack trace.
+        stage: the stage of that step, whose retry topic a replay goes to.
+        replays: how often it was replayed before it died again.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Letter:
     timestamp: int | None
     record: dict[str, Any]
     trace: str
+    stage: str = "?"
+    replays: int = 0
 
     @property
     def reason(self) -> str:
@@ -48,8 +52,14 @@ class Letter:
         return f"{self.error}: {said[0]}" if said else self.error
 
 
-def list_letters(clients: KafkaClients, topology: str, *, limit: int | None = 100) -> list[Letter]:
-    """The last ``limit`` dead letters (``None``: all) of a topology, oldest first.
+def list_letters(
+    clients: KafkaClients,
+    topology: str,
+    *,
+    limit: int | None = 100,
+    wanted: Callable[[Letter], bool] | None = None,
+) -> list[Letter]:
+    """The last ``limit`` dead letters (``None``: all) of a topology, oldest first; of those that are ``wanted``.
 
     Raises:
         NotFound: no topology of that name has run on these brokers.
@@ -59,11 +69,15 @@ def list_letters(clients: KafkaClients, topology: str, *, limit: int | None = 10
     try:
         advice = f"no topology named {topology} has run on {clients.address}; see `sage topics list`"
         partitions = partitions_of(admin, topic, advice=advice)
-        starts, ends = last_offsets(admin, partitions, limit), admin.end_offsets(partitions)
+        # Which ones are wanted shows only when they are read, so a filter reads them all.
+        found, _ = read_last(clients, admin, partitions, limit if wanted is None else None)
     finally:
         admin.close()
-    found = sorted(read_to_end(clients, starts, ends), key=lambda one: (one.timestamp()[1], one.offset()))
-    return [letter_of(message) for message in (found if limit is None else found[-limit:])]
+    found.sort(key=lambda one: (one.timestamp()[1], one.offset()))
+    letters = [letter_of(message) for message in found]
+    if wanted is not None:
+        letters = [letter for letter in letters if wanted(letter)]
+    return letters if limit is None else letters[-limit:]
 
 
 def show(clients: KafkaClients, topology: str, letter_id: str | None) -> Letter:
@@ -96,21 +110,32 @@ def letter_of(message: RawMessage) -> Letter:
     headers: dict[str, str] = {}
     kept: list[list[Any]] = []
     for name, value in as_dict(message)["headers"]:
-        if name.startswith(names.PREFIX) or name in {names.ATTEMPTS, names.REPLAYS}:
+        if is_own_header(name):
             headers[name] = value or ""
         else:
             kept.append([name, value])
     plain = as_dict(message)
     source = f"{headers.get(names.TOPIC, '?')}-{headers.get(names.PARTITION, '?')}@{headers.get(names.OFFSET, '?')}"
-    attempts = headers.get(names.ATTEMPTS, "")
+    step = headers.get(names.STAGE, "?")
     return Letter(
         id=f"{message.partition()}:{message.offset()}",
-        step=headers.get(names.STAGE, "?"),
+        step=step,
         error=headers.get(names.EXCEPTION, "?").rpartition(".")[2],
         message=headers.get(names.MESSAGE, ""),
         source=source,
-        attempts=int(attempts) if attempts.isdigit() else 1,
+        attempts=_number(headers.get(names.ATTEMPTS), 1),
         timestamp=plain["timestamp"],
         record={"key": plain["key"], "value": plain["value"], "headers": kept},
         trace=headers.get(names.STACKTRACE, ""),
+        stage=headers.get(names.FAILED_STAGE, step),
+        replays=_number(headers.get(names.REPLAYS), 0),
     )
+
+
+def is_own_header(name: str) -> bool:
+    """Whether a dead letter's header is about its death, and not the record's own."""
+    return name.startswith(names.PREFIX) or name in {names.ATTEMPTS, names.REPLAYS, names.FAILED_STAGE}
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text is not None and text.isdecimal() else default

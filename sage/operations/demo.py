@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Typist:
         folder: where the commands run.
         show: is given each command line before it runs.
         output: where their standard output goes; ``None`` is this program's own.
-        environ: their environment.
+        environ: their environment; by default this program's, without what leads to other brokers.
     """
 
     folder: Path
@@ -77,13 +78,25 @@ class Typist:
         began = time.monotonic()
         code = run(step.arguments, self.folder, output=self.output, environ=self.environ, render=render)
         self.seconds[step.label] = time.monotonic() - began
+        self._check(step, code)
+
+    def count(self, step: Step) -> int:
+        """Run one command and count the lines that it prints. Raises as ``type``."""
+        self.show(step.typed)
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+            self._check(step, run(step.arguments, self.folder, output=printed, environ=self.environ))
+            printed.seek(0)
+            return sum(1 for _ in printed)
+
+    def _check(self, step: Step, code: int) -> None:
         if code:
             raise StepFailed(f"`{step.typed}` ended with exit code {code}", where=str(self.folder), exit_code=code)
 
 
 def own_broker(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without the address of other brokers: the demo writes to its own alone."""
-    return {name: value for name, value in environ.items() if name != "SAGE_BOOTSTRAP_SERVERS"}
+    kept = {name: value for name, value in environ.items() if name != "SAGE_BOOTSTRAP_SERVERS"}
+    return {**kept, "SAGE_CONFIG": os.devnull}
 
 
 def run(
@@ -102,7 +115,7 @@ def run(
         [sys.executable, "-m", "sage", *arguments],
         cwd=folder,
         stdout=output if render is None else subprocess.PIPE,
-        env=own_broker(os.environ if environ is None else environ),
+        env=own_broker(os.environ) if environ is None else dict(environ),
         text=True,
         encoding="utf-8",
     )

@@ -13,9 +13,11 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from sage.cluster.names import ControlTopics
 from sage.errors import SageError
+from sage.operations.rights import ROLES, Role, may_deploy, missing_rights
 from sage.operations.versions import installed_version
-from sage.ports import KafkaClients
+from sage.ports import Admin, KafkaClients
 from sage.services import ports
 from sage.services.service_set import ServiceSet
 
@@ -41,12 +43,17 @@ _TOOLS = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it."""
+    """What one check found, and what to do about it.
+
+    Attributes:
+        fix: the command that ``sage doctor --fix`` runs for it; empty where a person has to decide.
+    """
 
     check: str
     state: State
     found: str
     advice: str = ""
+    fix: tuple[str, ...] = ()
 
 
 class Brokers(Protocol):
@@ -60,6 +67,11 @@ class Brokers(Protocol):
     @property
     def origin(self) -> str:
         """Where the address came from."""
+        ...
+
+    @property
+    def control_topics(self) -> ControlTopics:
+        """What the cluster of workers there is steered by."""
         ...
 
     def clients(self) -> KafkaClients:
@@ -90,12 +102,14 @@ class World:
         brokers: finds the brokers; raises a SageError where there are none.
         broker_facts: what a broker can do, as name -> text.
         models: the local models.
+        settings: the file of ``sage config``, which need not be there; ``None`` is not looked at.
     """
 
     data_dir: Path
     brokers: Callable[[], Brokers]
     broker_facts: Callable[[Any], Mapping[str, str]]
     models: Callable[[], Sequence[LocalModel]]
+    settings: Path | None = None
 
 
 def diagnose(world: World) -> Iterator[Finding]:
@@ -104,6 +118,7 @@ def diagnose(world: World) -> Iterator[Finding]:
     yield from packages()
     yield owner()
     yield disk(world.data_dir)
+    yield from settings(world.settings)
     yield from services(world.data_dir)
     yield from brokers(world)
     yield from models(world.models)
@@ -172,6 +187,18 @@ def disk(data_dir: Path) -> Finding:
     return Finding("disk", "ok", found)
 
 
+def settings(path: Path | None) -> Iterator[Finding]:
+    """Whether others may read or change the file that says which brokers to talk to, and which commands to run."""
+    if path is None or not path.is_file():
+        return
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        fix = ("chmod", "600", str(path))
+        yield Finding("config", "warn", f"{path} is open to others (mode {mode:o})", " ".join(fix), fix)
+    else:
+        yield Finding("config", "ok", f"{path}, for its owner alone")
+
+
 def services(data_dir: Path) -> Iterator[Finding]:
     """The folder's services; where none runs, whether their usual ports are free."""
     try:
@@ -185,7 +212,9 @@ def services(data_dir: Path) -> Iterator[Finding]:
             yield Finding(entry.name, "ok", f"{entry.address}, process {entry.pid}, by {entry.started_by}")
         else:
             text = "is dead" if one.state == "dead" else "does not answer"
-            yield Finding(entry.name, "fail", f"{entry.address}, process {entry.pid}, {text}", f"sage up; {entry.log}")
+            found_text = f"{entry.address}, process {entry.pid}, {text}"
+            fix = ("sage", "up", "--only", entry.name, "--data-dir", str(data_dir))
+            yield Finding(entry.name, "fail", found_text, f"sage up; {entry.log}", fix)
     running = {one.entry.name for one in found}
     taken = [f"{port} ({name})" for name, port in ports.PREFERRED.items() if name not in running and not _free(port)]
     if taken:
@@ -200,7 +229,12 @@ def brokers(world: World) -> Iterator[Finding]:
         found = world.brokers()
     except SageError as error:
         said, _, advice = error.message.partition(". ")
-        yield Finding("kafka", "warn", said, advice or "start one with `sage up`")
+        fix = (
+            ("sage", "up", "--only", "broker", "--data-dir", str(world.data_dir))
+            if said.startswith("no broker")
+            else ()
+        )
+        yield Finding("kafka", "warn", said, advice or "start one with `sage up`", fix)
         return
     try:
         admin = found.clients().admin()
@@ -216,11 +250,45 @@ def brokers(world: World) -> Iterator[Finding]:
     yield _groups(facts)
 
 
+def rights(world: World, prefix: str, role: Role | None = None) -> Iterator[Finding]:
+    """What the account may do for topologies whose names begin with ``prefix``: for one role, or which it can be."""
+    try:
+        found = world.brokers()
+        admin = found.clients().admin()
+        try:
+            for one in (role,) if role is not None else ROLES:
+                yield from _rights_of(admin, one, prefix, found.control_topics, is_asked=role is not None)
+        finally:
+            admin.close()
+    except SageError as error:
+        yield Finding("rights", "fail", str(error))
+
+
+def _rights_of(admin: Admin, role: Role, prefix: str, control: ControlTopics, *, is_asked: bool) -> Iterator[Finding]:
+    check, who = f"{role} rights", f"a {role} of {prefix}* under {control.prefix}"
+    missing = list(missing_rights(admin, role, prefix, control))
+    for one in missing:
+        if one.operations:
+            found = f"no {', '.join(one.operations)} on {one.right.shown} ({one.right.why})"
+            yield Finding(check, "fail" if is_asked else "info", found, one.command)
+        elif one.unknown:
+            found = f"{', '.join(one.unknown)} on {one.right.shown} can't be told while there is none"
+            yield Finding(check, "info", found)
+    if not any(one.operations for one in missing):
+        yield Finding(check, "ok", f"this account may be {who}")
+    if is_asked and role != "deployer" and may_deploy(admin, control):
+        yield Finding(
+            check, "warn", f"this account may also write {control.topologies}: who has it can deploy",
+            "take Write on it away, also from prefixes that it begins with",
+        )  # fmt: skip
+
+
 def models(local: Callable[[], Sequence[LocalModel]]) -> Iterator[Finding]:
     """The weights of local models."""
     for model in local():
         if model.path is None:
-            yield Finding("model", "warn", f"{model.name} is not on this machine", f"sage models pull {model.name}")
+            fix = ("sage", "models", "pull", model.name)
+            yield Finding("model", "warn", f"{model.name} is not on this machine", " ".join(fix), fix)
         else:
             yield Finding("model", "ok", f"{model.name} in {model.path.parent}")
 
@@ -232,6 +300,9 @@ def tools() -> Iterator[Finding]:
 
 
 def _groups(facts: Mapping[str, str]) -> Finding:
+    if facts.get("embedded") == "true":
+        text = "embedded broker: a killed worker's partitions stay its own until it is started again"
+        return Finding("groups", "info", text, "where others shall take over, use Apache Kafka")
     protocol = facts.get("group_protocol", "unknown")
     if protocol != "consumer":
         return Finding("groups", "ok", f"{protocol} protocol: a dead worker's partitions move after 6 s")

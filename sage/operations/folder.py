@@ -17,16 +17,24 @@ _MANY = 200
 """More YAML files than this are somebody's data, not topologies."""
 
 
+def topology_files(folder: Path) -> list[Path]:
+    """The YAML files of a folder that hold ``steps``, by name; those that can't be read are left out."""
+    return [path for path in _yaml_files(folder) if isinstance(found := _read(path), Mapping) and "steps" in found]
+
+
 def chat_model_of(folder: Path) -> str | None:
     """The first ``local/`` chat model that a YAML file of the folder names, or ``None``.
 
     Files that can't be read are left out: ``sage topology validate`` is where their errors belong.
     """
-    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
-    for path in files[:_MANY]:
+    for path in _yaml_files(folder):
         for model in _models(_read(path)):
             return model
     return None
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))[:_MANY]
 
 
 def _models(value: Any) -> Iterator[str]:

@@ -25,13 +25,28 @@ def partitions_of(admin: Admin, topic: str, *, advice: str = "see `sage topics l
     return [TopicPartition(topic, number) for number in range(info.partitions)]
 
 
-def last_offsets(admin: Admin, partitions: Sequence[TopicPartition], count: int | None) -> dict[TopicPartition, int]:
-    """Where to start so that the last ``count`` records of each partition are read; ``None`` reads all."""
-    starts = admin.start_offsets(partitions)
+def read_last(
+    clients: KafkaClients, admin: Admin, partitions: Sequence[TopicPartition], count: int | None
+) -> tuple[list[RawMessage], dict[TopicPartition, int]]:
+    """The last ``count`` records of each partition (``None``: all), and the ends up to which was read.
+
+    Markers of transactions and aborted records take offsets too, so what lies before the end is looked through in
+    steps that grow until there are enough.
+    """
+    first, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
     if count is None:
-        return starts
-    ends = admin.end_offsets(partitions)
-    return {one: max(starts[one], ends[one] - count) for one in partitions}
+        return list(read_to_end(clients, first, ends)), dict(ends)
+    found: dict[TopicPartition, list[RawMessage]] = {}
+    open_ones, window = list(partitions), count
+    while open_ones:
+        starts = {where: max(first[where], ends[where] - window) for where in open_ones}
+        for where in open_ones:
+            found[where] = []
+        for message in read_to_end(clients, starts, ends):
+            found[TopicPartition(message.topic(), message.partition())].append(message)
+        open_ones = [where for where in open_ones if len(found[where]) < count and starts[where] > first[where]]
+        window *= 4
+    return [message for where in partitions for message in found[where][-count or len(found[where]) :]], dict(ends)
 
 
 def read_to_end(

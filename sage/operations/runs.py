@@ -54,7 +54,7 @@ def nothing_new(topology: Topology, report: RunNumbers) -> str | None:
 
 def as_dict(report: Any) -> dict[str, Any]:
     """The report as plain JSON."""
-    return {**asdict(report), "read": report.read, "dead": report.dead}
+    return {**asdict(report), "dead": report.dead}
 
 
 def explain_deaths(report: RunNumbers, letters: Sequence[Letter]) -> RecordFailure:

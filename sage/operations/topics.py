@@ -10,7 +10,7 @@ from typing import Any
 from sage.errors import NotFound, RecordTooLarge, SageError, TransientFailure
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers
-from sage.operations.reading import follow, last_offsets, partitions_of, read_to_end
+from sage.operations.reading import follow, partitions_of, read_last
 from sage.ports import Admin, DeliveryFailure, KafkaClients, RawMessage, TopicSpec
 
 
@@ -115,10 +115,10 @@ def tail(
                 raise NotFound(
                     f"has no partition {partition}; see `sage topics describe {topic}`", where=f"topic {topic}"
                 )
-        starts, ends = last_offsets(admin, partitions, count), admin.end_offsets(partitions)
+        read, ends = read_last(clients, admin, partitions, count)
     finally:
         admin.close()
-    found = sorted(read_to_end(clients, starts, ends), key=_time)
+    found = sorted(read, key=_time)
     yield from found if count is None else found[-count or len(found) :]
     if forever:
         yield from follow(clients, ends)

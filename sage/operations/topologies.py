@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from sage.errors import InvalidTopology, SageError
 from sage.graph.topology import Topology
 from sage.graph.yaml import missing_secrets
+from sage.plan.explain import explain_rows
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
 
@@ -24,3 +27,8 @@ def check(topology: Topology, environ: Mapping[str, str], *, secrets: bool) -> P
     if problems:
         raise InvalidTopology(f"{len(problems)} secrets are not set", problems=tuple(problems))
     return compile_plan(topology)
+
+
+def stage_rows(plan: Plan) -> list[dict[str, Any]]:
+    """The stages of a plan: what each reads and writes, how it runs, and why it was cut where it was."""
+    return [asdict(row) for row in explain_rows(plan)]

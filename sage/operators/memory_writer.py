@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sage.memory.ingest import chunk_id, content_id
+from sage.operators.embedding import TextVectors, embeds_with_service
 from sage.operators.record import as_record, required
+from sage.operators.threads import Threads
 from sage.spec.component import Operator
 from sage.spec.context import Context, OpenContext
 
@@ -54,11 +55,17 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
             default=[], description="Only these indexes of the collection get the passages; empty: all."
         )
 
-    blocking = True
     # A full batch of long passages, on a machine whose cores are busy; nobody waits for an answer here.
     default_timeout = 300.0
 
+    _threads: Threads | None = None
     _collection: VDBMemoryCollection | None = None
+    _vectors: TextVectors | None = None
+
+    @classmethod
+    def makes_calls(cls, config: Mapping[str, Any], memory: Mapping[str, Any]) -> bool:
+        """A service's vectors are journaled; the embedder of a collection that is there, the memory's default tells."""
+        return embeds_with_service(config.get("embedding"), memory)
 
     async def open(self, ctx: OpenContext) -> None:
         """Connect to the collection, or make it.
@@ -68,14 +75,21 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
             DimensionMismatch, MemoryFailure: the embedder is not the one the collection was made with.
             Unreachable, FolderInUse: the memory.
         """
-        self._collection = await asyncio.to_thread(self._connected, ctx)
+        self._threads = Threads(ctx.step, ctx.concurrency)
+        self._collection = await self._threads.run(self._connected, ctx)
+        self._vectors = TextVectors(self._collection.embedder, self._threads, "passage")
 
     async def close(self) -> None:
         """Have Milvus write its buffers to disk: from there it searches several times faster."""
-        if self._collection is not None:
-            await asyncio.to_thread(self._collection.store)
+        if self._threads is None:
+            return
+        try:
+            if self._collection is not None:
+                await self._threads.run(self._collection.store)
+        finally:
+            self._threads.close()
 
-    def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
+    async def process(self, value: str | Mapping[str, Any], ctx: Context) -> dict[str, Any]:
         """Write one passage; the record as described above.
 
         Raises:
@@ -83,22 +97,23 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
             TypeError, MemoryFailure, DimensionMismatch: it can't be stored as it is.
             IndexFilterMissing: the collection has an index made with a function; name other ``indexes``.
         """
-        return self.process_batch([value], [ctx])[0]
+        return (await self.process_batch([value], [ctx]))[0]
 
-    def process_batch(
+    async def process_batch(
         self, values: Sequence[str | Mapping[str, Any]], contexts: Sequence[Context]
     ) -> list[dict[str, Any]]:
         """Write the passages; as ``process`` for each. Raises when one can't be stored; it may be called again."""
         assert self._collection is not None, "open() was not called"
+        assert self._threads is not None
         records = [_passage(value) for value in values]
         outcomes: list[Stored] = []
         start = 0
         for end, record in enumerate(records, start=1):
             if self.config.replace and (behind := _behind(record)) is not None:
-                outcomes += self._write(self._collection, records[start:end])
-                _delete_from(self._collection, *behind)
+                outcomes += await self._write(records[start:end], contexts[start:end])
+                await self._threads.run(_delete_from, self._collection, *behind)
                 start = end
-        outcomes += self._write(self._collection, records[start:])
+        outcomes += await self._write(records[start:], contexts[start:])
         return [
             {**{key: one for key, one in record.items() if key != "vector"}, "stored": outcome}
             for record, outcome in zip(records, outcomes, strict=True)
@@ -116,27 +131,41 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
         _ = collection.embedder
         return collection
 
-    def _write(self, collection: VDBMemoryCollection, records: Sequence[Mapping[str, Any]]) -> list[Stored]:
+    async def _write(self, records: Sequence[Mapping[str, Any]], contexts: Sequence[Context]) -> list[Stored]:
         filled = [record for record in records if record["text"]]
         if not filled:
             return ["empty" for _ in records]
-        before = {row.id: row for row in collection.get([record["id"] for record in filled])}
+        assert self._collection is not None
+        assert self._threads is not None
+        assert self._vectors is not None
+        found = await self._threads.run(self._collection.get, [record["id"] for record in filled])
+        before = {row.id: row for row in found}
         outcomes: list[Stored] = [_outcome(record, before.get(record["id"])) for record in records]
-        groups: dict[bool, list[tuple[Mapping[str, Any], Any]]] = {True: [], False: []}
-        for record, outcome in zip(records, outcomes, strict=True):
+        with_vector: list[tuple[Mapping[str, Any], Any]] = []
+        without: list[tuple[Mapping[str, Any], Context]] = []
+        for record, ctx, outcome in zip(records, contexts, outcomes, strict=True):
             if outcome in {"added", "updated"}:
                 vector = _vector(record, before.get(record["id"]))
-                groups[vector is not None].append((record, vector))
-        for has_vector, group in groups.items():
-            if group:
-                collection.insert_many(
-                    [record["text"] for record, _ in group],
-                    [record["metadata"] for record, _ in group],
-                    *self.config.indexes,
-                    ids=[record["id"] for record, _ in group],
-                    vectors=[vector for _, vector in group] if has_vector else None,
-                )
+                if vector is None:
+                    without.append((record, ctx))
+                else:
+                    with_vector.append((record, vector))
+        if with_vector:
+            await self._threads.run(self._insert, self._collection, with_vector)
+        if without:
+            vectors = await self._vectors.of([record["text"] for record, _ in without], [ctx for _, ctx in without])
+            made = [(record, vector) for (record, _), vector in zip(without, vectors, strict=True)]
+            await self._threads.run(self._insert, self._collection, made)
         return outcomes
+
+    def _insert(self, collection: VDBMemoryCollection, passages: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
+        collection.insert_many(
+            [record["text"] for record, _ in passages],
+            [record["metadata"] for record, _ in passages],
+            *self.config.indexes,
+            ids=[record["id"] for record, _ in passages],
+            vectors=[vector for _, vector in passages],
+        )
 
 
 def _passage(value: Any) -> dict[str, Any]:

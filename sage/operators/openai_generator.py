@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -18,6 +17,8 @@ from sage.operators.record import as_record, required
 from sage.ports import ChatModel, ChatRequest, ChatResponse, Checkable
 from sage.spec.component import Operator
 from sage.spec.context import Context, OpenContext
+
+OnDelta = Callable[[str], Awaitable[None]]
 
 
 class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
@@ -69,6 +70,7 @@ class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
                 raise ValueError(f"{address!r} must begin with http:// or https://")
             return address or None
 
+    journaled = True
     _model: ChatModel | None = None
 
     async def open(self, ctx: OpenContext) -> None:
@@ -106,13 +108,19 @@ class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
         record = as_record(value)
         messages = required(record, "messages", hint="Is a promptor upstream?")
         assert self._model is not None, "process() before open()"
-        response = await self._model.complete(self._request(messages, ctx), on_delta=ctx.stream)
+        # Journaled: after a crash the answer that was paid for is used again, and nothing is streamed.
+        request = self._request(messages, ctx)
+        response = await ctx.call("chat", self._complete, request, self.config.base_url, on_delta=ctx.stream)
         return {**record, **self._answer(record, response)}
+
+    async def _complete(self, request: ChatRequest, base_url: str | None, on_delta: OnDelta) -> ChatResponse:
+        """Ask the model; the service's address is part of what a journaled answer belongs to."""
+        del base_url
+        assert self._model is not None, "process() before open()"
+        return await self._model.complete(request, on_delta=on_delta)
 
     def _request(self, messages: Any, ctx: Context) -> ChatRequest:
         config = self.config
-        # The same record asks with the same key after a crash, so that a service can tell a repeat from a new call.
-        identity = hashlib.blake2b(f"{ctx.record_id}/{ctx.step}".encode(), digest_size=16).hexdigest()
         return ChatRequest(
             messages=tuple(messages),
             model=config.model,
@@ -120,7 +128,7 @@ class OpenAIGenerator(Operator[str | Mapping[str, Any], dict[str, Any]]):
             max_tokens=config.max_tokens,
             seed=config.seed,
             timeout=config.timeout,
-            idempotency_key=identity,
+            idempotency_key=ctx.idempotency_key("chat"),
             extra={"stop": config.stop} if config.stop else {},
         )
 

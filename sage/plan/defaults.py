@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sage.graph.topology import Step, Topology
 from sage.plan.plan import Execution
 from sage.spec.options import BatchPolicy, Options, RetryPolicy
-from sage.spec.shape import Shape, is_component, shape_of
+from sage.spec.shape import Shape, calls_out, is_component, shape_of
 
 SAGE_DEFAULTS = Options(partitions=1, ordering="key", retry=RetryPolicy(), on_error="dlq", blocking=False)
 """What a step does when nobody says otherwise. There is no default time-out on plain functions."""
@@ -28,6 +29,8 @@ def waits(step: Step) -> str | None:
     if step.kind == "map_batches":
         return "takes micro-batches"
     shape = shape_of(step.target, step.kind)
+    if step.kind == "process":
+        return "async" if shape.is_async or shape_of(step.on_timer, "process").is_async else None
     if shape.has_batch and step.kind in {"operator", "map", "flatmap", "filter"}:
         return "takes micro-batches"
     if shape.is_async:
@@ -35,6 +38,17 @@ def waits(step: Step) -> str | None:
     if any(shape_of(predicate).is_async for predicate in step.branches.values()):
         return "async"
     return "blocking" if _blocking(step, shape) else None
+
+
+def makes_calls(step: Step, execution: Execution, memory: Mapping[str, Any]) -> bool:
+    """Whether a step's external calls are journaled: its class says so, its code names ``call``, or an option does."""
+    if execution != "async" or step.kind == "map_batches":
+        return False
+    if step.options.journal is not None:
+        return step.options.journal
+    if is_component(step.target) and step.target.makes_calls(step.config, memory):
+        return True
+    return calls_out(step.target)
 
 
 def waiting(step: Step) -> str:

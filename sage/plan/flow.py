@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sage.errors import InvalidTopology
+from sage.graph.loops import back_edges
 from sage.graph.topology import Step, Topology
 
 
@@ -28,6 +29,7 @@ class Flow:
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.steps = topology.by_name
+        self._back = back_edges(topology.steps)
 
     def feeds(self, step: Step) -> tuple[Feed, ...]:
         """What a step reads, through unions, in order.
@@ -41,13 +43,28 @@ class Flow:
                 raise InvalidTopology(f"reads {feed.label} twice, by way of a union; once is enough", where=step.where)
         return found
 
-    def _through_unions(self, step: Step) -> Iterator[Feed]:
+    def _through_unions(self, step: Step, seen: tuple[str, ...] = ()) -> Iterator[Feed]:
         for given in step.inputs:
             upstream = self.steps[given.step]
-            if upstream.kind == "union":
-                yield from self._through_unions(upstream)
-            else:
+            if upstream.kind != "union":
                 yield Feed(given.step, given.branch)
+            elif upstream.name not in seen:
+                yield from self._through_unions(upstream, (*seen, upstream.name))
+
+    def hops(self, step: Step) -> dict[Feed, int]:
+        """What comes back to a step over a loop that it reads, and how often a record may."""
+        found: dict[Feed, int] = {}
+        waiting, seen = [self.steps[given.step] for given in step.inputs], set[str]()
+        while waiting:
+            union = waiting.pop()
+            if union.kind != "union" or union.name in seen:
+                continue
+            seen.add(union.name)
+            for given in union.inputs:
+                if (union.name, given) in self._back and union.max_hops is not None:
+                    found[Feed(given.step, given.branch)] = union.max_hops
+                waiting.append(self.steps[given.step])
+        return found
 
     @cached_property
     def _readers(self) -> dict[Feed, tuple[Step, ...]]:
@@ -72,7 +89,8 @@ class Flow:
         """A step's branches: all of a route; of others those that somebody reads."""
         if step.kind == "route":
             default = () if step.default_branch is None else (step.default_branch,)
-            return tuple(dict.fromkeys((*step.branches, *default)))
+            read = (branch for _, branch in self.consumers(step.name) if branch is not None)
+            return tuple(dict.fromkeys((*step.branches, *default, *read)))
         return tuple(dict.fromkeys(branch for _, branch in self.consumers(step.name) if branch is not None))
 
     def is_topic(self, name: str) -> bool:

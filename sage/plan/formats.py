@@ -12,6 +12,9 @@ from sage.plan.flow import Feed, Flow
 from sage.plan.plan import Format
 from sage.spec.shape import shape_of
 
+ERROR_BRANCH = "error"
+"""The branch of a step that takes its failed records."""
+
 _PASSING = frozenset({"filter", "key_by", "route"})
 """Kinds whose output is their input."""
 
@@ -33,8 +36,11 @@ class Formats:
         if step.is_topic:
             declared: Format = step.config.get("format", "json")
             return declared
+        if feed.branch == ERROR_BRANCH:
+            return self.merged(step, self._flow.feeds(step))  # failed records go there as they came
         if step.kind in _PASSING:
-            return self.merged(step, self._flow.feeds(step))
+            back = self._flow.hops(step)  # what comes back left as what it came as
+            return self.merged(step, tuple(each for each in self._flow.feeds(step) if each not in back))
         if feed.branch is not None:
             return "json"
         return "bytes" if _is_bytes(shape_of(step.target, step.kind).output_type) else "json"

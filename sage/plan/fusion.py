@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sage.graph.topology import Step
 from sage.plan.defaults import execution_of, waiting, waits
 from sage.plan.flow import Flow
+from sage.plan.formats import ERROR_BRANCH
 
 _LAST = frozenset({"key_by", "route"})
 """Kinds after which records go to other partitions or topics, so that nothing can follow in the stage."""
@@ -69,6 +70,8 @@ def cut_reason(step: Step, flow: Flow) -> str | None:
 
 
 def _own_reason(step: Step, begins: str) -> str | None:
+    if step.kind == "process":
+        return f"{begins}: it has keyed state"
     if waits(step) is not None:
         return f"{begins}: it {waiting(step)}"
     if not step.options.is_default:
@@ -77,12 +80,14 @@ def _own_reason(step: Step, begins: str) -> str | None:
 
 
 def _upstream_reason(upstream: Step, flow: Flow, begins: str) -> str | None:
+    if upstream.kind == "process":
+        return f"{begins}: {upstream.name} has keyed state"
     if upstream.kind in _LAST:
         effect = "gives records new keys" if upstream.kind == "key_by" else "sends records to several topics"
         return f"{begins}: {upstream.name} {effect}"
     if execution_of(upstream) != "sync":
         return f"{begins}: {upstream.name} {waiting(upstream)}"
-    consumers = flow.consumers(upstream.name)
+    consumers = [each for each in flow.consumers(upstream.name) if each[1] != ERROR_BRANCH]
     if len(consumers) > 1:
         return f"{begins}: {upstream.name} has {len(consumers)} readers"
     return None

@@ -20,7 +20,8 @@ class StageInput:
     """A topic that a stage reads.
 
     ``merges`` is the upstream step's name where several inputs meet, so that ids stay distinct (decision 1).
-    ``owned`` topics are SAGE's edges; others belong to somebody else (``from_topic``).
+    ``owned`` topics are SAGE's edges; others belong to somebody else (``from_topic``). ``max_hops``: this edge goes
+    back to an earlier step; a record that came over it more often is dead.
     """
 
     topic: str
@@ -29,6 +30,7 @@ class StageInput:
     owned: bool = True
     upstream: str = ""
     merges: str | None = None
+    max_hops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ class Stage:
         options: the first step's options over the topology's defaults over SAGE's: every field that has a
             default is set.
         ordering, concurrency: of the lanes.
+        retry_topic: where records wait for another try, and where replayed dead letters go; as many partitions as
+            the widest input. Empty for a source.
+        journal_topic: results of external calls; empty where the step makes none.
+        changelog_topic: the step's keyed state; empty where it has none.
         reasons: why it was cut, fused, parallelised: for ``explain``.
     """
 
@@ -71,7 +77,16 @@ class Stage:
     options: Options
     ordering: Ordering = "key"
     concurrency: int = 1
+    retry_topic: str = ""
+    journal_topic: str = ""
+    changelog_topic: str = ""
     reasons: tuple[str, ...] = ()
+
+    @property
+    def converts(self) -> bool:
+        """Whether a copy without steps reads values in another form than it writes them: text beside JSON."""
+        forms = {output.format for output in self.outputs}
+        return not self.steps and any({i.format} != forms for i in self.inputs if i.format != "bytes")
 
     def label(self) -> str:
         """The chain for people: ``clean + shout``."""
@@ -101,6 +116,15 @@ class Plan:
     def by_name(self) -> Mapping[str, Stage]:
         """Stages by name."""
         return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """Topics that the topology writes with ``to`` and does not read: made as it asks where they are missing, and
+        taken as they are where they exist, since their readers may rely on their partitions.
+        """
+        read = {each.topic for stage in self.stages for each in stage.inputs}
+        written = {output.topic for stage in self.stages for output in stage.outputs if not output.owned}
+        return frozenset(written - read)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from sage.errors import InvalidTopology, NotInThisVersion, UnknownName
+from sage.errors import InvalidTopology, UnknownName
 from sage.graph.topology import Step, Topology
-from sage.model.names import edge_topic, group_id
-from sage.plan.defaults import concurrency_of, execution_of, stage_options
+from sage.model.names import changelog_topic, edge_topic, group_id, journal_topic, retry_topic
+from sage.plan.defaults import concurrency_of, execution_of, makes_calls, stage_options
 from sage.plan.flow import Feed, Flow
 from sage.plan.formats import Formats
 from sage.plan.fusion import Chain, chains
@@ -71,13 +72,15 @@ class _Planning:
     def _chain_outputs(self, chain: Chain) -> tuple[StageOutput, ...]:
         """What a chain writes: its last step's edge, the edges of its branches, and topics by ``to``."""
         last = chain.last
-        if last.kind == "sink":
-            return ()
         partitions = stage_options(chain.steps[0], self.topology).partitions or 1
         found: list[StageOutput] = []
-        main = () if last.kind == "route" else (None,)
+        main = () if last.kind in {"route", "sink"} else (None,)
         for branch in (*main, *self.flow.branches(last)):
             found += self._stream_outputs(Feed(last.name, branch), partitions)
+        # Only the error branch of a fused step can have readers: other readers would have ended the chain.
+        for step in chain.steps[:-1]:
+            for branch in self.flow.branches(step):
+                found += self._stream_outputs(Feed(step.name, branch), partitions)
         return tuple(found)
 
     def _stream_outputs(self, feed: Feed, partitions: int) -> list[StageOutput]:
@@ -107,10 +110,11 @@ class _Planning:
 
     # ------------------------------------------------------------------------------------- inputs
 
-    def _inputs(self, feeds: tuple[Feed, ...]) -> tuple[StageInput, ...]:
-        return tuple(self._input(feed, feed.label if len(feeds) > 1 else None) for feed in feeds)
+    def _inputs(self, feeds: tuple[Feed, ...], reader: Step | None = None) -> tuple[StageInput, ...]:
+        hops = {} if reader is None else self.flow.hops(reader)
+        return tuple(self._input(feed, feed.label if len(feeds) > 1 else None, hops.get(feed)) for feed in feeds)
 
-    def _input(self, feed: Feed, merges: str | None) -> StageInput:
+    def _input(self, feed: Feed, merges: str | None, max_hops: int | None) -> StageInput:
         step = self.flow.steps[feed.step]
         topic = step.config["topic"] if step.is_topic else edge_topic(self.topology.name, feed.step, feed.branch)
         return StageInput(
@@ -120,6 +124,7 @@ class _Planning:
             owned=not step.is_topic,
             upstream=feed.step,
             merges=merges,
+            max_hops=max_hops,
         )
 
     # ------------------------------------------------------------------------------------- stages
@@ -127,7 +132,7 @@ class _Planning:
     def _chain_stage(self, chain: Chain, outputs: tuple[StageOutput, ...]) -> Stage:
         first = chain.steps[0]
         source = first.kind == "source"
-        inputs = () if source else self._inputs(self.flow.feeds(first))
+        inputs = () if source else self._inputs(self.flow.feeds(first), first)
         return self._stage(
             first, chain.steps, execution_of(first), inputs=inputs, outputs=outputs, reasons=chain.reasons
         )
@@ -170,8 +175,9 @@ class _Planning:
         reasons: tuple[str, ...],
     ) -> Stage:
         options = stage_options(named, self.topology)
+        topology = self.topology.name
         concurrency = concurrency_of(named, named.options.over(self.topology.defaults)) if steps else 1
-        return Stage(
+        stage = Stage(
             name=named.name,
             steps=steps,
             execution=execution,
@@ -181,8 +187,16 @@ class _Planning:
             options=options,
             ordering=options.ordering or "key",
             concurrency=concurrency,
+            retry_topic=retry_topic(topology, named.name) if inputs and steps else "",
+            journal_topic=journal_topic(topology, named.name) if steps and self._makes_calls(named, execution) else "",
+            changelog_topic=changelog_topic(topology, named.name) if named.kind == "process" else "",
             reasons=(*reasons, *running_reasons(named, execution, options, inputs, copies=not steps)),
         )
+        # A value can be what its topic does not hold: such a letter is replayed like any other.
+        return replace(stage, retry_topic=retry_topic(topology, named.name)) if stage.converts else stage
+
+    def _makes_calls(self, step: Step, execution: Execution) -> bool:
+        return makes_calls(step, execution, self.topology.memory)
 
     def _tasks(self, stages: tuple[Stage, ...], asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
         sources = [stage.name for stage in stages if stage.execution == "source"]
@@ -202,12 +216,14 @@ def _ordered(stages: list[Stage], topology: Topology) -> tuple[Stage, ...]:
     done: list[Stage] = []
     while waiting:
         pending = {output.topic for stage in waiting for output in stage.outputs}
-        ready = next((stage for stage in waiting if not any(i.topic in pending for i in stage.inputs)), None)
+        ready = next((s for s in waiting if not any(i.topic in pending for i in s.inputs if i.max_hops is None)), None)
         if ready is None:
             loop = sorted(pending & {i.topic for stage in waiting for i in stage.inputs})
             where = topology.by_name[waiting[0].name].where
-            raise NotInThisVersion(
-                f"the topology reads what it writes ({', '.join(loop)}); loops are not in this version", where=where
+            raise InvalidTopology(
+                f"the topology reads what it writes ({', '.join(loop)}); a loop is written with "
+                "stream.loop(max_hops=...), so that no record goes around for ever",
+                where=where,
             )
         waiting.remove(ready)
         done.append(ready)

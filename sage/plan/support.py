@@ -6,7 +6,6 @@ from sage.errors import InvalidTopology, NotInThisVersion, SageError
 from sage.graph.topology import Step, Topology
 
 _KINDS = {
-    "process": "process steps (keyed state)",
     "window": "windows",
     "join": "joins",
 }
@@ -19,13 +18,6 @@ def refuse_unsupported(topology: Topology) -> None:
         NotInThisVersion: one of them is used; ``InvalidTopology`` with all of them where there are more.
     """
     problems: list[SageError] = []
-    if topology.guarantee != "at_least_once":
-        problems.append(
-            NotInThisVersion(
-                f"guarantee {topology.guarantee} is not in this version; use at_least_once, and idempotent sinks",
-                where=f"topology {topology.name!r}",
-            )
-        )
     for step in topology.steps:
         problems += _step_problems(step)
     if problems:
@@ -36,12 +28,4 @@ def _step_problems(step: Step) -> list[SageError]:
     problems: list[SageError] = []
     if step.kind in _KINDS:
         problems.append(NotInThisVersion(f"{_KINDS[step.kind]} are not in this version; remove it", where=step.where))
-    for branch, predicate in step.branches.items():
-        if isinstance(predicate, str):
-            problems.append(
-                NotInThisVersion(
-                    f"branch {branch}: CEL predicates ({predicate!r}) are not in this version; use a function",
-                    where=step.where,
-                )
-            )
     return problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sage.graph.topology import TopicSettings, Topology
 from sage.model.names import dead_letter_topic, offsets_topic
@@ -11,6 +11,12 @@ from sage.ports import TopicSpec
 
 KEEP = {"retention.ms": "-1"}
 """Edges and dead letters are never dropped by the broker: what a group hasn't read yet must not go."""
+
+COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+"""State is what a key's last record says."""
+
+AS_FOUND = 0
+"""Partitions that are known only when the foreign topic that a stage reads is looked at."""
 
 
 def topic_specs(
@@ -24,8 +30,10 @@ def topic_specs(
     specs: dict[str, TopicSpec] = {}
     for stage in stages:
         for output in stage.outputs:
-            config = KEEP if output.owned else {}
-            specs.setdefault(output.topic, _spec(output.topic, partitions[output.topic], settings, config))
+            kept: Mapping[str, str] = KEEP if output.owned else {}
+            specs.setdefault(output.topic, _spec(output.topic, partitions[output.topic], settings, kept))
+        for name, config in _own_topics(stage):
+            specs[name] = _spec(name, _widest(stage), settings, config)
     tasks = sum(len(names) for names in source_tasks.values())
     if tasks:
         name = offsets_topic(topology.name)
@@ -33,6 +41,22 @@ def topic_specs(
     dead = dead_letter_topic(topology.name)
     specs[dead] = _spec(dead, 1, settings, KEEP)
     return tuple(specs.values())
+
+
+def _own_topics(stage: Stage) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Topics that only the stage itself reads."""
+    if stage.retry_topic:
+        yield stage.retry_topic, KEEP
+    if stage.journal_topic:
+        yield stage.journal_topic, KEEP
+    if stage.changelog_topic:
+        yield stage.changelog_topic, COMPACT
+
+
+def _widest(stage: Stage) -> int:
+    """Partitions of a stage's own topics: those of its widest input; ``AS_FOUND`` where a foreign topic decides."""
+    known = [i.partitions for i in stage.inputs]
+    return AS_FOUND if None in known else max((count for count in known if count is not None), default=1)
 
 
 def offsets_partitions(plan: Plan) -> dict[tuple[str, str], int]:

@@ -32,7 +32,7 @@ def folder_lock(path: Path, *, timeout: float, on_wait: Callable[[], None] | Non
     except OSError as error:
         raise disk_error(error, path.parent) from error
     with file:
-        while not _try_lock(file):
+        while not try_lock(file):
             if not waited and on_wait is not None:
                 on_wait()
             waited = True
@@ -50,7 +50,8 @@ def folder_lock(path: Path, *, timeout: float, on_wait: Callable[[], None] | Non
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: BufferedRandom) -> bool:
+    def try_lock(file: BufferedRandom) -> bool:
+        """Whether the file could be locked; closing it frees it."""
         try:
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -60,7 +61,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(file: BufferedRandom) -> bool:
+    def try_lock(file: BufferedRandom) -> bool:
+        """Whether the file could be locked; closing it frees it."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sage.errors import PortTaken
 
@@ -35,7 +35,13 @@ def answers(host: str, port: int, *, timeout: float = 1.0) -> bool:
         return False
 
 
-def choose(name: str, *, asked: int | None, earlier: int | None = None, avoid: Sequence[int] = ()) -> int:
+IsFree = Callable[[int], bool]
+"""Whether a port can be had; ``Reservations.take`` has it for us then."""
+
+
+def choose(
+    name: str, *, asked: int | None, earlier: int | None = None, avoid: Sequence[int] = (), is_free: IsFree = is_free
+) -> int:
     """A port for the service ``name``.
 
     ``earlier`` is the port it had before: running clients look for it there. ``avoid`` are ports promised to
@@ -54,13 +60,13 @@ def choose(name: str, *, asked: int | None, earlier: int | None = None, avoid: S
     for port in (earlier, PREFERRED.get(name)):
         if port is not None and port not in avoid and is_free(port):
             return port
-    return _any_free(avoid)
+    return _any_free(avoid, is_free)
 
 
-def _any_free(avoid: Sequence[int]) -> int:
+def _any_free(avoid: Sequence[int], is_free: IsFree) -> int:
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((HOST, 0))
             port: int = probe.getsockname()[1]
-        if port not in avoid:
+        if port not in avoid and is_free(port):
             return port

@@ -13,6 +13,7 @@ from sage.services import ports as port_choice
 from sage.services import processes
 from sage.services.ending import stop_entries
 from sage.services.launch import Launched, launch, wait_ready
+from sage.services.reservations import Reservations
 from sage.services.state import ServiceEntry, UpState, User, write_state
 
 Factory = Callable[[Path, int], ServiceCommand]
@@ -40,9 +41,14 @@ class Start:
     timeout: float
     _entries: dict[str, ServiceEntry] = field(default_factory=dict, init=False)
     _users: Mapping[int, User] = field(default_factory=dict, init=False)
+    _reserved: Reservations = field(default_factory=Reservations, init=False)
 
     def run(self, wanted: Sequence[str], state: UpState) -> UpState:
         """Join or start every service of ``wanted``; the set as written to the file."""
+        with self._reserved:
+            return self._run(wanted, state)
+
+    def _run(self, wanted: Sequence[str], state: UpState) -> UpState:
         self._entries, self._users = dict(state.services), state.users
         missing = [name for name in wanted if not self._join(name)]
         started: list[Launched] = []
@@ -123,6 +129,7 @@ class Start:
             asked=self.ports.get(name),
             earlier=None if earlier is None else earlier.port,
             avoid=avoid,
+            is_free=self._reserved.take,
         )
         self.tell(f"starting the {name} on port {port}")
         started_by = "sage up" if self.owner is None else f"process {self.owner}"

@@ -6,7 +6,7 @@ in Python and YAML, its JSON Schema is the documentation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -35,16 +35,31 @@ class Component:
         Config: the pydantic model of the options.
         blocking: true for sync code that waits (network, disk): it runs in threads.
         local: true for a component that belongs to the caller's process (its terminal, its files).
+        journaled: true where it makes external calls through ``ctx.call``.
+        branches: branches that it gives values to by itself, where somebody reads them.
         default_timeout: seconds per call unless the step says otherwise; ``None`` is no limit.
     """
 
     Config: ClassVar[type[BaseModel]] = EmptyConfig
     blocking: ClassVar[bool] = False
     local: ClassVar[bool] = False
+    journaled: ClassVar[bool] = False
+    branches: ClassVar[tuple[str, ...]] = ()
     default_timeout: ClassVar[float | None] = None
 
     def __init__(self, config: BaseModel | None = None) -> None:
         self.config: Any = self.Config() if config is None else config
+
+    @classmethod
+    def makes_calls(cls, config: Mapping[str, Any], memory: Mapping[str, Any]) -> bool:
+        """Whether a step of this configuration has calls to journal; asked when the topology is planned.
+
+        Args:
+            config: the step's options, validated, as plain JSON.
+            memory: the topology's memory settings.
+        """
+        del config, memory
+        return cls.journaled
 
     async def open(self, ctx: OpenContext) -> None:
         """Called once per actor, before the first record. Check here what must be there; raise a SageError."""
@@ -64,6 +79,10 @@ class Operator(Component, Generic[I_contra, O_co]):
     def process(self, value: Any, ctx: Context) -> Any:
         """The output for one value; ``None`` is Kafka's null."""
         raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    def on_timer(self, name: str, ctx: Context) -> Any:
+        """In a ``process`` step: a timer set by ``ctx.timer`` is due; gives values as ``process`` does."""
+        raise NotImplementedError(f"{type(self).__name__} sets timers and has no on_timer()")
 
 
 class Source(Component, Generic[O_co]):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from sage.errors import InvalidTopology, MissingVariable, SageError
+from sage.model.secrets import remember_secret, without_userinfo
 from sage.spec.component import Component
 from sage.spec.fields import ModelField, fields_of, nested
 from sage.spec.suggest import hint, nearest
@@ -142,11 +143,14 @@ def reveal(
     found: dict[str, Any] = dict(config)
     for path, field, text in secrets_of(model, config):
         try:
-            found = _replaced_at(found, path, resolve(text, variables))
+            secret = resolve(text, variables)
         except UnsetVariable as unset:
             raise MissingVariable(unset_message(unset.name, field, worker), where=place(path)) from unset
         except ValueError:  # a secret written out that only looks like a variable
+            remember_secret(text)
             continue
+        remember_secret(secret)
+        found = _replaced_at(found, path, secret)
     return found
 
 
@@ -256,10 +260,24 @@ def _problem(model: type[BaseModel], given: Any, details: ErrorDetails) -> Confi
         return ConfigProblem(tuple(path), "is required and missing")
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[:1].lower() + message[1:]
-    field = fields_of(model).get(str(path[0])) if path else None
-    if not path or (field is not None and field.secret) or details["type"] == "value_error":
-        return ConfigProblem(tuple(path), message)
-    return ConfigProblem(tuple(path), f"{message}; found {value!r}")
+    if not path or details["type"] == "value_error" or _holds_secrets(model, given, tuple(path)):
+        return ConfigProblem(tuple(path), without_userinfo(message))
+    return ConfigProblem(tuple(path), without_userinfo(f"{message}; found {value!r}"))
+
+
+def _holds_secrets(model: type[BaseModel], given: Any, path: Path) -> bool:
+    """Whether what ``path`` leads to is a secret, or has one in it: then it is not shown."""
+    for name, field in fields_of(model).items():
+        if not isinstance(given, Mapping) or name not in given or (path and path[0] != name):
+            continue
+        if field.secret:
+            return True
+        for key, submodel, inner in nested(field, given[name]):
+            below = path[1:]
+            shared = min(len(key), len(below))
+            if key[:shared] == below[:shared] and _holds_secrets(submodel, inner, below[len(key) :]):
+                return True
+    return False
 
 
 def _replaced_at(value: Any, path: Path, inner: Any) -> Any:

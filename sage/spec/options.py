@@ -41,6 +41,9 @@ class StepOptions(TypedDict, total=False):
     on_error: OnError
     batch: BatchOptions
     blocking: bool
+    journal: bool
+    standby: int
+    labels: dict[str, str]
 
 
 class RetryPolicy(BaseModel):
@@ -82,6 +85,13 @@ class Options(BaseModel):
     on_error: OnError | None = Field(default=None, description="What happens to a record that failed for good.")
     batch: BatchPolicy | None = Field(default=None, description="Micro-batches for operators that take them.")
     blocking: bool | None = Field(default=None, description="True for sync code that waits: it runs in threads.")
+    journal: bool | None = Field(
+        default=None, description="True where the step's code uses ctx.call in a place that can't be seen."
+    )
+    standby: int | None = Field(default=None, ge=0, description="Copies of the step's state kept on other workers.")
+    labels: dict[str, str] | None = Field(
+        default=None, description="What a worker must have been started with (--label) to host the step."
+    )
 
     @property
     def is_default(self) -> bool:

@@ -6,7 +6,16 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
 from collections.abc import Iterable as AbstractIterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -73,6 +82,24 @@ def shape_of(target: Any, kind: str = "map") -> Shape:
     if is_component(target):
         return _component_shape(target, kind)
     return _callable_shape(target, kind)
+
+
+def calls_out(target: Any) -> bool:
+    """Whether a step's code, as far as it can be seen, makes journaled calls: ``ctx.call`` or ``idempotency_key``."""
+    code = target.process if is_component(target) and hasattr(target, "process") else _code_of(target)
+    return any(_JOURNALED & set(each.co_names) for each in _codes(getattr(code, "__code__", None)))
+
+
+_JOURNALED = frozenset({"call", "idempotency_key"})
+
+
+def _codes(code: types.CodeType | None) -> Iterator[types.CodeType]:
+    """A function's code object and those of the functions inside it."""
+    if code is not None:
+        yield code
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                yield from _codes(constant)
 
 
 def call_problem(target: Any) -> str | None:

@@ -49,6 +49,15 @@ def resolve(text: str, environ: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
+def names_in(text: str) -> list[str]:
+    """The variables that ``text`` refers to, each once, in order.
+
+    >>> names_in("${A}/${B:-b}/$${C}/${A}")
+    ['A', 'B']
+    """
+    return list(dict.fromkeys(name for match in _REFERENCE.finditer(text) if (name := match["name"])))
+
+
 def escaped(text: str) -> str:
     """Text that ``resolve`` gives back as it was."""
     return text.replace("${", "$${")

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sage.llm.embedders.mock import MockTextEmbedder
     from sage.testing.broker import InMemoryClients
+    from sage.testing.cassettes import CassetteChatModel
     from sage.testing.checks import check_operator, check_sink, check_source
+    from sage.testing.crash import Crash
     from sage.testing.driver import TopologyDriver
-    from sage.testing.models import Delayed, ScriptedChatModel
+    from sage.testing.models import Broken, Delayed, Hanging, ScriptedChatModel
     from sage.testing.results import DeadRecord
     from sage.testing.virtual_time import ManualClock
 
 __all__ = [
+    "Broken",
+    "CassetteChatModel",
+    "Crash",
     "DeadRecord",
     "Delayed",
+    "Hanging",
     "InMemoryClients",
     "ManualClock",
     "MockTextEmbedder",
@@ -31,8 +37,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Broken": "sage.testing.models",
+    "CassetteChatModel": "sage.testing.cassettes",
+    "Crash": "sage.testing.crash",
     "DeadRecord": "sage.testing.results",
     "Delayed": "sage.testing.models",
+    "Hanging": "sage.testing.models",
     "InMemoryClients": "sage.testing.broker",
     "ManualClock": "sage.testing.virtual_time",
     "MockTextEmbedder": "sage.llm.embedders.mock",

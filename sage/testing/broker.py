@@ -1,9 +1,9 @@
 """A Kafka in memory: the same ports, the same order of events in every run, and faults on demand.
 
 What it keeps of Kafka: partitions by murmur2, groups with incremental rebalances, commits that only an owner
-may make, transactions with markers that take offsets, last stable offsets, fencing, ends of logs, headers and
-timestamps. What it does not: retention, compaction, quotas, and random choices (a record without a key goes to
-the next partition in turn).
+may make, transactions with markers that take offsets and with an end after 10 s, last stable offsets, fencing, ends
+of logs, headers and timestamps. What it does not: retention, compaction, quotas, and random choices (a record without
+a key goes to the next partition in turn).
 """
 
 from __future__ import annotations
@@ -113,6 +113,11 @@ class InMemoryClients:
         """The next record produced (to ``topic``, if named) is not taken, and its failure is reported."""
         with self._state.changed:
             self._state.faults.deliveries.append((topic, DeliveryFailure("", -1, reason, too_large, retriable)))
+
+    def limit_record_size(self, topic: str, limit: int) -> None:
+        """Larger records of this topic are refused when they arrive, as by ``max.message.bytes`` of a real one."""
+        with self._state.changed:
+            self._state.faults.record_sizes[topic] = limit
 
     def fail_next_commit(self, error: Exception | None = None) -> None:
         """The next ``Consumer.commit`` raises this; CommitRefused by default."""

@@ -13,18 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel
 
 from sage.graph.builder import StreamBuilder
 from sage.graph.stream import DataStream
 from sage.model.json import Json
 from sage.model.record import Record
 from sage.ports import ChatModel, Embedder
-from sage.runtime.codec import encode
+from sage.runtime.steps.codec import encode
 from sage.spec.component import Component, Operator, Sink, Source, UnboundedSource
 from sage.spec.config import make_component
 from sage.spec.context import Context, OpenContext, StepScope
 from sage.spec.shape import shape_of
 from sage.testing.broker import InMemoryMessage
+from sage.testing.crash import Crash
 from sage.testing.services import ScriptedServices
 
 R = TypeVar("R")
@@ -43,21 +45,27 @@ def check_operator(
     chat_model: ChatModel | None = None,
     embedder: Embedder | None = None,
     prepare: Callable[[Any], None] | None = None,
+    key: Json | bytes = None,
+    state: type[BaseModel] | None = None,
 ) -> list[Any]:
-    """Run ``operator`` over ``values`` as a topology would, with a crash in the middle.
+    """Run ``operator`` over ``values`` as a topology would, exactly once, with a crash in the middle.
 
     It must take its configuration, take every value, give what has a JSON form, survive a restart, and give
     the same for a batch as for its values one by one, where it has ``process_batch`` and calls no chat model.
+    One that calls no chat model is killed right after a call, so that it sees that value twice.
 
     Args:
         prepare: is given the (in-memory) ``MemoryManager`` before the operator is opened.
+        key: of every value, for an operator that keeps state and goes into ``KeyedStream.process``.
+        state: the model of its state.
 
     Returns:
         The outputs, one per value; of a generator all of them.
     """
     _check_config(operator)
     assert values, "give at least one value"
-    outputs = _apart(lambda: _drive(operator, config, values, chat_model, embedder, prepare))
+    keyed = None if key is None else (key, state)
+    outputs = _apart(lambda: _drive(operator, config, values, chat_model, embedder, prepare, keyed))
     if callable(getattr(operator, "process_batch", None)) and chat_model is None:
         _run(_check_batch(operator, config, values, embedder, prepare))
     return outputs
@@ -66,13 +74,18 @@ def check_operator(
 def _drive(
     operator: type[Operator[Any, Any]], config: Config, values: Sequence[Any], chat_model: ChatModel | None,
     embedder: Embedder | None, prepare: Callable[[Any], None] | None,
+    keyed: tuple[Json | bytes, type[BaseModel] | None] | None,
 ) -> list[Any]:  # fmt: skip
     from sage.testing.driver import TopologyDriver
 
-    generates = shape_of(operator, "map").is_generator
-    builder = StreamBuilder("check")
+    generates = keyed is not None or shape_of(operator, "map").is_generator
+    builder = StreamBuilder("check", guarantee="exactly_once")
     stream: DataStream[Any] = builder.from_collection([])
-    (stream.flatmap if generates else stream.map)(operator, config, name=STEP, on_error="dlq")
+    if keyed is not None:
+        by_key: Any = stream.key_by(lambda value: keyed[0], name="keyed")
+        by_key.process(operator, config, name=STEP, on_error="dlq", state=keyed[1])
+    else:
+        (stream.flatmap if generates else stream.map)(operator, config, name=STEP, on_error="dlq")
     overrides = {STEP: chat_model} if chat_model is not None else {}
     with TopologyDriver(builder, overrides, embedder=embedder) as driver:
         if prepare is not None:
@@ -80,6 +93,8 @@ def _drive(
         for index, value in enumerate(values):
             if index == len(values) // 2:
                 driver.crash()
+                if chat_model is None:  # a script has one reply a call, and this makes one call more
+                    driver.fail_next(STEP, Crash(after=True))
             driver.send(value)
             driver.advance("10m")  # slow calls and retries end within it
         dead = driver.dead_letters()

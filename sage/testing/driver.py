@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from sage.errors import InvalidTopology, NotInThisVersion, SageError
+from sage.errors import InvalidTopology, SageError
 from sage.graph.builder import StreamBuilder
 from sage.graph.topology import Topology
 from sage.model.duration import seconds
@@ -21,12 +22,14 @@ from sage.model.record import Headers, Record
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
 from sage.ports import Embedder, TopicSpec, Tracer
-from sage.runtime.codec import encode
+from sage.runtime.steps.codec import encode
 from sage.testing.broker import InMemoryClients
+from sage.testing.crash import Crash
+from sage.testing.mortal import DriverClients
 from sage.testing.overrides import Override, apply_overrides, step_named
 from sage.testing.results import DeadRecord, Results
 from sage.testing.services import ScriptedServices
-from sage.testing.stages import DriverClients, Stages
+from sage.testing.stages import Stages
 from sage.testing.virtual_time import ManualClock
 from sage.tracing.idle import IdleTracer
 
@@ -43,23 +46,62 @@ SLICE = 0.06
 class TopologyDriver:
     """Drives a topology as its workers would, where a test can see and break everything.
 
-    ::
+    A whole test, which runs as it stands::
 
-        with TopologyDriver(env, overrides={"generate": ScriptedChatModel(["20 days."])}) as driver:
-            driver.send({"query": "How many days of leave?"})
+        from sage import LocalEnvironment
+        from sage.operators import DenseRetriever, OpenAIGenerator, QAPromptor
+        from sage.testing import Crash, Delayed, ScriptedChatModel, TopologyDriver
+
+        env = LocalEnvironment("qa")
+        (
+            env.from_collection([], name="questions")
+            .map(DenseRetriever, {"collection": "handbook", "top_k": 1}, name="retrieve")
+            .map(QAPromptor, name="prompt")
+            .map(OpenAIGenerator, {"model": "any"}, name="generate")
+        )
+        model = ScriptedChatModel(["20 days.", ConnectionError("reset"), Delayed(3, "Your manager.")])
+
+        with TopologyDriver(env, overrides={"generate": model}) as driver:
+            driver.memory.create_collection("handbook").insert("New staff get 20 days of leave.")
+            driver.send("How many days of leave?")  # everything that it causes at once has happened when this returns
             assert driver.outputs("generate")[0]["answer"] == "20 days."
+
+            driver.fail_next("prompt", Crash())  # killed there; the record is read again
+            driver.send("Who approves travel?", key="ann")
+            driver.advance("5s")  # the second try, and an answer that takes three seconds, in no time
+            assert driver.outputs("generate")[1]["answer"] == "Your manager."
+
+            driver.fail_next("prompt", ValueError("no"))
+            driver.send("Third?")
+            assert [dead.step for dead in driver.dead_letters()] == ["prompt"]
+            assert driver.lag() == {"retrieve": 0, "prompt": 0, "generate": 0}
 
     Steps are never fused here, so every step's output can be looked at. Sources are not read: ``send`` stands
     for them. Sinks are the real ones, unless they are overridden. Steps are opened at the first ``send``, so
     that ``memory`` can be filled before.
 
+    Everything happens in the same order in every run. With a ``seed`` the order of whatever may happen in any order
+    is drawn from it: which stage moves next and how far, how many records a poll brings, which ready task runs
+    first, how retries are jittered. One seed is always the same run; many seeds find races::
+
+        @pytest.mark.parametrize("seed", range(200))
+        def test_no_order_loses_a_record(seed, sage_driver):
+            driver = sage_driver(build(), seed=seed)
+            driver.send_all(range(20), key=lambda number: str(number % 3))
+            driver.crash()
+            assert set(driver.outputs("work")) == set(range(20))
+
+    What fails in it says the seed.
+
     Args:
-        target: a topology, an environment, or the path of a YAML file.
+        target: a topology, an environment, or what names one: the path of a YAML file, ``file.py:attribute`` or
+            ``package.module:attribute`` (an environment, or a function that returns one).
         overrides: by step: a ``ChatModel`` for a step that calls one, or a function (or ``Operator`` class) in
             place of the step's own.
         embedder: for all of the topology's memory; ``MockTextEmbedder()`` by default.
         tracer: where spans go; nowhere by default.
         environ: variables for ``${VAR}``; this process's by default.
+        seed: draws the order of events; ``None`` is always the same, plain one.
 
     Raises:
         InvalidTopology: the topology can't run as it is, or an override doesn't fit.
@@ -74,17 +116,21 @@ class TopologyDriver:
         embedder: Embedder | None = None,
         tracer: Tracer | None = None,
         environ: Mapping[str, str] | None = None,
+        seed: int | None = None,
     ) -> None:
         _refuse_running_loop()
         variables = os.environ if environ is None else environ
         topology, chat_models = apply_overrides(_topology_of(target, variables), overrides or {})
         self.plan: Plan = compile_plan(topology, fuse=False)
         self.clock = ManualClock()
-        self._clients = DriverClients(self.clock)
+        self.seed = seed
+        self._clients = DriverClients(self.clock, None if seed is None else random.Random(f"polls {seed}"))
         self._services = ScriptedServices(chat_models, embedder)
-        self._stages = Stages(self.plan, self._clients, self._services, tracer or IdleTracer(), self.clock, variables)
+        self._stages = Stages(
+            self.plan, self._clients, self._services, tracer or IdleTracer(), self.clock, variables, seed
+        )
         self._results = Results(self.plan, self._clients)
-        self._producer = self._clients.producer()
+        self._producer = self._clients.outside_producer()
         self._sent = 0
         self._started = False
 
@@ -113,11 +159,19 @@ class TopologyDriver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.explain(error)
         try:
             self.close()
-        except Exception:
+        except Exception as failure:
             if error is None:  # else the test has failed already, and says more
+                self.explain(failure)
                 raise
+
+    def explain(self, error: BaseException) -> None:
+        """Add the seed to what a test failed with."""
+        if self.seed is not None:
+            error.add_note(f"TopologyDriver(seed={self.seed}): the same seed gives the same order again")
 
     @property
     def topology(self) -> Topology:
@@ -157,6 +211,31 @@ class TopologyDriver:
             UnknownName: there is no such step.
         """
         self.start()
+        self._give(value, key, headers, to)
+        self._settle()
+
+    def send_all(
+        self, values: Iterable[Any], key: Callable[[Any], Json | bytes] | None = None, to: str | None = None
+    ) -> None:
+        """Give the topology several records before any of them is looked at, so that they are under way together.
+
+        Args:
+            values: as ``send`` takes them.
+            key: makes the key of a value; without it none has one.
+            to: as in ``send``.
+
+        Raises:
+            SageError: a stage stopped.
+            UnknownName: there is no such step.
+        """
+        self.start()
+        for value in values:
+            self._give(value, None if key is None else key(value), None, to)
+        self._settle()
+
+    def _give(
+        self, value: Any, key: Json | bytes, headers: Headers | Mapping[str, str | bytes | None] | None, to: str | None
+    ) -> None:
         topic, own = self._entry(to)
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
         sent = [(name, text.encode() if isinstance(text, str) else text) for name, text in pairs]
@@ -165,7 +244,9 @@ class TopologyDriver:
             sent.append((SAGE_ID, source_root("driver", own, "0", self._sent).encode()))
         self._producer.produce(topic, self._encoded(topic, value), encode_key(key), sent)
         self._producer.flush(0)
-        self.advance(SETTLING)
+
+    def _settle(self) -> None:
+        self.advance(SETTLING if self.plan.topology.guarantee == "at_least_once" else 2 * SETTLING)
 
     def advance(self, duration: float | str) -> None:
         """Let time pass: seconds, or a text such as ``"2m"``. Timers, retries and batches come due in order.
@@ -179,7 +260,8 @@ class TopologyDriver:
         while self.clock.monotonic() < end:
             until = end if not moved else min(end, self.clock.monotonic() + SLICE)
             timer = self._stages.next_timer
-            self.clock.advance_to(until if timer is None else min(until, timer))
+            # Always by something: what is due and can't happen yet must not hold time up.
+            self.clock.advance_to(until if timer is None else min(until, max(timer, self.clock.monotonic() + 0.001)))
             moved = self._stages.pump()
 
     def fail_next(self, step: str, exception: BaseException, times: int = 1) -> None:
@@ -195,11 +277,16 @@ class TopologyDriver:
     def crash(self) -> None:
         """Lose everything that is not committed from memory, as by kill -9, and start again.
 
-        What was read and not committed is read again; outputs that were produced stay.
+        What was read and not committed is read again; outputs that were produced stay. Called from inside the
+        topology (a step's code, an overridden sink, a model), it happens right there, in the middle of the work;
+        so does a ``Crash`` that ``fail_next`` or a script holds.
         """
+        if self._stages.is_moving:
+            self._stages.kill()
+            raise Crash
         self.start()
         self._stages.crash()
-        self.advance(SETTLING)
+        self.advance(SETTLING if self.plan.topology.guarantee == "at_least_once" else 2 * SETTLING)
 
     # ---------------------------------------------------------------------------------------- looking
 
@@ -230,14 +317,17 @@ class TopologyDriver:
         """Records that steps have still to commit, by step; all 0 when everything is done."""
         return self._results.lag()
 
-    def state(self, step: str, key: Json | bytes) -> NoReturn:
-        """The state of a key.
+    def state(self, step: str, key: Json | bytes) -> Any:
+        """What a stateful step keeps for a key: committed changes only.
+
+        Returns:
+            The step's own model where it declared one, else JSON; ``None`` where nothing is kept.
 
         Raises:
-            NotInThisVersion: keyed state is not there yet.
+            InvalidTopology: the step keeps no state.
         """
-        del key
-        raise NotInThisVersion("keyed state is not in this version", where=f'step "{step}"')
+        step_named(self.topology, step)
+        return self._results.state(step, encode_key(key) or b"")
 
     # ------------------------------------------------------------------------------------------ entry
 
@@ -277,15 +367,17 @@ def _refuse_running_loop() -> None:
 
 
 def _topology_of(target: Any, environ: Mapping[str, str]) -> Topology:
+    if isinstance(target, str | Path):
+        from sage.wiring.targets import load_target
+
+        target = load_target(str(target), environ=environ)
     if isinstance(target, Topology):
         return target
-    if isinstance(target, str | Path):
-        from sage.graph.yaml import read_topology
-
-        return read_topology(target, environ=environ)
     topology = getattr(target, "topology", None)  # an environment has one; a bare builder makes one
     if isinstance(topology, Topology):
         return topology
     if isinstance(target, StreamBuilder):
         return target.build()
-    raise SageError(f"a {type(target).__name__} can't be driven; give a topology, an environment or a YAML file")
+    raise SageError(
+        f"a {type(target).__name__} can't be driven; give a topology, an environment, a YAML file or file.py:name"
+    )

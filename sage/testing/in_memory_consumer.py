@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sage.errors import InvalidTopology, NotFound
+from sage.errors import InvalidTopology, NotFound, TransientFailure
 from sage.model.partition import TopicPartition
 from sage.ports import CommitRefused, RawMessage, RebalanceListener
 from sage.testing.in_memory_groups import Group, Member
@@ -28,6 +28,8 @@ class GroupMetadata:
 class InMemoryConsumer:
     """One consumer; made by ``InMemoryClients.consumer``."""
 
+    max_poll_interval = 300.0
+
     def __init__(
         self, state: BrokerState, group: str | None, read_from: Literal["earliest", "latest"] = "earliest"
     ) -> None:
@@ -46,11 +48,17 @@ class InMemoryConsumer:
 
     # ------------------------------------------------------------------------------------- membership
 
-    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        listener: RebalanceListener,
+        *,
+        companions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Join the group."""
         with self._state.changed:
             self._subscribed, self._listener = frozenset(topics), listener
-            self._member = self._group.join(self._subscribed)
+            self._member = self._group.join(self._subscribed, companions or {})
             self._state.changed.notify_all()
 
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -66,10 +74,11 @@ class InMemoryConsumer:
         """What is ours now."""
         return frozenset(self._member.owned if self._member is not None else self._positions)
 
-    def group_metadata(self) -> object:
-        """For ``Producer.send_offsets``."""
-        number = self._member.number if self._member is not None and self._member.is_in else -1
-        return GroupMetadata(self._group.name, number, self._group.generation)
+    def group_metadata(self) -> object | None:
+        """For ``Producer.send_offsets``; ``None`` while this is no member."""
+        if self._member is None or not self._member.is_in:
+            return None
+        return GroupMetadata(self._group.name, self._member.number, self._group.generation)
 
     def lose(self) -> None:
         """For tests: the group gives this member's partitions away; its next poll calls ``on_lost``."""
@@ -122,6 +131,7 @@ class InMemoryConsumer:
         batch: list[RawMessage] = []
         if self._state.is_down:
             return batch
+        self._state.end_overdue()
         order = sorted(self._positions)
         self._turn += 1
         for index in range(len(order)):
@@ -223,7 +233,9 @@ class InMemoryConsumer:
             self._seen_ends.pop(partition, None)
             self._state.changed.notify_all()
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(
+        self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
+    ) -> None:
         """Commit, all or nothing."""
         with self._state.changed:
             if self._state.faults.commits:
@@ -232,7 +244,7 @@ class InMemoryConsumer:
             if strangers:
                 raise CommitRefused(f"not ours any more: {', '.join(strangers)}")
             self._state.check_up()
-            self._group.commit(offsets)
+            self._group.commit(offsets, metadata)
 
     def committed(
         self, partitions: Sequence[TopicPartition], timeout: float = 10.0
@@ -240,6 +252,9 @@ class InMemoryConsumer:
         """The group's committed offsets."""
         with self._state.changed:
             self._state.check_up()
+            self._state.end_overdue()
+            if self._group.is_unstable(partitions):
+                raise TransientFailure("committed offsets: a transaction on them is open")
             return {where: self._group.offsets.get(where) for where in partitions}
 
     def close(self) -> None:

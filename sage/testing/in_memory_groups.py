@@ -6,7 +6,7 @@ gives away what is no longer its share, then it takes what nobody else holds any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sage.model.partition import TopicPartition
@@ -19,6 +19,7 @@ class Member:
     Attributes:
         number: rises with each member that joins; shares are dealt in this order.
         topics: what it subscribed to.
+        companions: topics whose partitions come with those of the same number.
         owned: what it holds now.
         share: what it shall hold.
         lost: what was given away behind its back.
@@ -27,6 +28,7 @@ class Member:
 
     number: int
     topics: frozenset[str]
+    companions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     owned: set[TopicPartition] = field(default_factory=set)
     share: set[TopicPartition] = field(default_factory=set)
     lost: set[TopicPartition] = field(default_factory=set)
@@ -40,14 +42,16 @@ class Group:
     name: str
     partitions_of: Callable[[str], int]
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    texts: dict[TopicPartition, str] = field(default_factory=dict)
+    unstable: list[set[TopicPartition]] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     generation: int = 0
     _joined: int = 0
 
-    def join(self, topics: frozenset[str]) -> Member:
+    def join(self, topics: frozenset[str], companions: Mapping[str, Sequence[str]]) -> Member:
         """A new member; shares change."""
         self._joined += 1
-        member = Member(self._joined, topics)
+        member = Member(self._joined, topics, companions)
         self.members.append(member)
         self.rebalance()
         return member
@@ -101,7 +105,11 @@ class Group:
             number = min(shares, key=lambda each: (len(shares[each]), each))
             shares[number].append(where)
         for each in readers:
-            each.share |= set(shares[each.number])
+            share = set(shares[each.number])
+            each.share |= share
+            each.share |= {
+                TopicPartition(name, at.partition) for at in share for name in each.companions.get(at.topic, ())
+            }
 
     def to_revoke(self, member: Member) -> set[TopicPartition]:
         """What a member has to give away."""
@@ -112,6 +120,12 @@ class Group:
         held = {where for other in self.members if other is not member for where in other.owned}
         return member.share - member.owned - held
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store offsets; who may is checked by the caller."""
+    def commit(self, offsets: Mapping[TopicPartition, int], texts: Mapping[TopicPartition, str] | None = None) -> None:
+        """Store offsets with their texts; who may is checked by the caller."""
         self.offsets.update(offsets)
+        for where in offsets:
+            self.texts[where] = (texts or {}).get(where, "")
+
+    def is_unstable(self, partitions: Sequence[TopicPartition]) -> bool:
+        """Whether an open transaction would move one of these."""
+        return any(held & set(partitions) for held in self.unstable)

@@ -134,6 +134,13 @@ class PartitionLog:
         del self._entries[:drop]
         self.start += drop
 
+    def at_time(self, timestamp_ms: int) -> int | None:
+        """The first record at or after that time."""
+        for number, (message, _) in enumerate(self._entries):
+            if message is not None and message.timestamp()[1] >= timestamp_ms:
+                return self.start + number
+        return None
+
     def read(self, position: int) -> Iterator[tuple[int, InMemoryMessage | None]]:
         """(next position, record or ``None``) from ``position`` to the last stable offset, aborted records hidden."""
         for offset in range(max(position, self.start), self.stable_end):

@@ -51,6 +51,7 @@ class InMemoryProducer:
         self._waiting: deque[_Sent] = deque()
         self._arrived: deque[_Sent] = deque()
         self._failures: list[DeliveryFailure] = []
+        self._refused_in_transaction: DeliveryFailure | None = None
         self._epoch = 0
         self._next: dict[str, int] = {}
         self._closed = False
@@ -69,10 +70,7 @@ class InMemoryProducer:
         on_delivery: OnDelivery | None = None,
     ) -> None:
         """Queue one record; it arrives at once unless deliveries are held."""
-        size = _OVERHEAD + len(value or b"") + len(key or b"")
-        size += sum(len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD for name, content in headers or ())
-        if size > self._limit:
-            raise RecordTooLarge(f"a record of {size} bytes for {topic} is over message.max.bytes={self._limit}")
+        self.check_size(topic, value, key, headers)
         with self._state.changed:
             opened = self._opened()
             if len(self) >= self._queue_limit:
@@ -89,6 +87,12 @@ class InMemoryProducer:
             )
             self._waiting.append(sent)
             self._deliver()
+
+    def check_size(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None) -> None:
+        """Raises RecordTooLarge for a record that ``produce`` would refuse."""
+        size = _size(value, key, headers)
+        if size > self._limit:
+            raise RecordTooLarge(f"a record of {size} bytes for {topic} is over message.max.bytes={self._limit}")
 
     def poll(self, timeout: float = 0.0) -> int:
         """Report what has arrived; waits for the first report."""
@@ -124,9 +128,14 @@ class InMemoryProducer:
             self._check_owner()
             if self._named() in self._state.open:
                 raise InvalidTopology("begin_transaction: one is open already")
-            self._state.open[self._named()] = OpenTransaction(Transaction())
+            self._state.begin(self._named())
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], group_metadata: object) -> None:
+    def send_offsets(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        group_metadata: object,
+        metadata: Mapping[TopicPartition, str] | None = None,
+    ) -> None:
         """Put a group's offsets into the transaction; a stale generation makes it abortable."""
         with self._state.changed:
             opened = self._must_be_open("send_offsets")
@@ -136,7 +145,9 @@ class InMemoryProducer:
             known = any(member.number == group_metadata.member for member in group.members)
             if not known or group.generation != group_metadata.generation:
                 raise TransactionAbortable("send_offsets: the group has moved on")
-            opened.offsets.append((group, dict(offsets)))
+            held = set(offsets)
+            group.unstable.append(held)
+            opened.offsets.append((group, dict(offsets), dict(metadata or {}), held))
 
     def commit_transaction(self, timeout: float = 30.0) -> None:
         """Flush and commit."""
@@ -146,8 +157,8 @@ class InMemoryProducer:
                 raise self._state.faults.transactions.pop(0)
             self._state.check_up()
             self.flush(timeout)
-            if self._failures:
-                raise TransactionAbortable(f"commit_transaction: {self._failures[0].reason}")
+            if self._refused_in_transaction is not None:  # whoever was told of it, as in librdkafka
+                raise TransactionAbortable(f"commit_transaction: {self._refused_in_transaction.reason}")
             del self._state.open[self._named()]
             opened.end(self._state, commit=True)
 
@@ -158,6 +169,7 @@ class InMemoryProducer:
             self._waiting.clear()
             self._arrived.clear()
             self._failures.clear()
+            self._refused_in_transaction = None
             del self._state.open[self._named()]
             opened.end(self._state, commit=False)
 
@@ -167,6 +179,7 @@ class InMemoryProducer:
         return self._transactional_id
 
     def _check_owner(self) -> None:
+        self._state.end_overdue()
         if self._state.epochs.get(self._named()) != self._epoch:
             raise ProducerFatal("Local: This instance has been fenced by a newer instance")
 
@@ -203,8 +216,12 @@ class InMemoryProducer:
         self._state.changed.notify_all()
 
     def _arrive(self, sent: _Sent) -> None:
-        sent.failure = self._state.faults.take_delivery(sent.topic, sent.partition)
+        sent.failure = self._state.faults.take_delivery(
+            sent.topic, sent.partition, _size(sent.value, sent.key, sent.headers)
+        )
         if sent.failure is not None:
+            if self._transactional_id is not None:
+                self._refused_in_transaction = sent.failure
             return
         if not 0 <= sent.partition < self._state.partitions_of(sent.topic):
             sent.failure = DeliveryFailure(sent.topic, sent.partition, "Local: Unknown topic", False, False)
@@ -238,3 +255,9 @@ class InMemoryProducer:
                     sent.on_delivery(sent.failure, sent.partition, sent.offset)
                 elif sent.failure is not None:
                     self._failures.append(sent.failure)
+
+
+def _size(value: bytes | None, key: bytes | None, headers: Headers | None) -> int:
+    """Bytes of a record, as Kafka counts them at most."""
+    size = _OVERHEAD + len(value or b"") + len(key or b"")
+    return size + sum(len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD for name, content in headers or ())

@@ -7,9 +7,9 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sage.errors import InvalidTopology, NotFound, Unreachable
+from sage.errors import Conflict, InvalidTopology, NotFound, Unreachable
 from sage.model.names import folded
 from sage.model.partition import TopicPartition
 from sage.ports import DeliveryFailure, TopicInfo, TopicSpec
@@ -17,6 +17,9 @@ from sage.testing.in_memory_groups import Group
 from sage.testing.in_memory_log import Outcome, PartitionLog, Transaction
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+TRANSACTION_TIMEOUT_MS = 10_000
+"""Milliseconds after which the broker aborts a transaction that is still open, and fences its producer."""
 
 
 @dataclass(slots=True)
@@ -29,15 +32,18 @@ class Topic:
 
 @dataclass(slots=True)
 class Faults:
-    """What shall go wrong; every entry is used once."""
+    """What shall go wrong; every entry is used once, but for the limits of topics."""
 
     deliveries: list[tuple[str | None, DeliveryFailure]] = field(default_factory=list)
     commits: list[Exception] = field(default_factory=list)
     polls: list[Exception] = field(default_factory=list)
     transactions: list[Exception] = field(default_factory=list)
+    record_sizes: dict[str, int] = field(default_factory=dict)
 
-    def take_delivery(self, topic: str, partition: int) -> DeliveryFailure | None:
-        """The failure meant for the next record of this topic, if there is one."""
+    def take_delivery(self, topic: str, partition: int, size: int) -> DeliveryFailure | None:
+        """The failure meant for the next record of this topic, if there is one, or for one of this size."""
+        if size > self.record_sizes.get(topic, size):
+            return DeliveryFailure(topic, partition, "Broker: Message size too large", True, False)
         for index, (wanted, failure) in enumerate(self.deliveries):
             if wanted in {None, topic}:
                 del self.deliveries[index]
@@ -89,6 +95,21 @@ class BrokerState:
             self._rebalance_all()
             return True
 
+    def widen(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; one that has as many stays.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        with self.changed:
+            topic = self._topics.get(name)
+            if topic is None:
+                raise NotFound(f"add partitions to {name}: does not exist on the in-memory broker")
+            if partitions > len(topic.logs):
+                topic.logs += [PartitionLog(name, number) for number in range(len(topic.logs), partitions)]
+                topic.info = replace(topic.info, partitions=partitions)
+                self._rebalance_all()
+
     def delete(self, name: str) -> None:
         """Remove a topic with its committed offsets.
 
@@ -138,6 +159,13 @@ class BrokerState:
         with self.changed:
             return sorted(name for name, group in self._groups.items() if group.members or group.offsets)
 
+    def delete_group(self, name: str) -> None:
+        """Forget a group. Raises Conflict where it has members."""
+        with self.changed:
+            if self.group(name).members:
+                raise Conflict(f"group {name} has members; it is not deleted")
+            del self._groups[name]
+
     def _rebalance_all(self) -> None:
         for group in self._groups.values():
             group.rebalance()
@@ -153,19 +181,33 @@ class BrokerState:
             self.epochs[transactional_id] = self.epochs.get(transactional_id, 0) + 1
             return self.epochs[transactional_id]
 
+    def begin(self, transactional_id: str) -> None:
+        """Open a transaction of the id's owner."""
+        self.open[transactional_id] = OpenTransaction(Transaction(), self.now_ms() + TRANSACTION_TIMEOUT_MS)
+
+    def end_overdue(self) -> None:
+        """Abort the transactions whose time is over; called before anything that an open one would hold up."""
+        for name in [name for name, each in self.open.items() if each.ends_ms <= self.now_ms()]:
+            self.begin_epoch(name)
+
     def check_up(self) -> None:
         """Raises Unreachable while the broker is down."""
         if self.is_down:
             raise Unreachable("cannot reach the in-memory broker (refused, 0 s)")
 
 
+Moved = tuple[Group, dict[TopicPartition, int], dict[TopicPartition, str], set[TopicPartition]]
+"""A group, the offsets that a transaction moves, their texts, and what it holds unstable until it ends."""
+
+
 @dataclass(slots=True)
 class OpenTransaction:
-    """A transaction that is not yet decided: who it belongs to and what it touched."""
+    """A transaction that is not yet decided: who it belongs to, when its time is over, and what it touched."""
 
     transaction: Transaction
+    ends_ms: int
     touched: dict[TopicPartition, None] = field(default_factory=dict)
-    offsets: list[tuple[Group, dict[TopicPartition, int]]] = field(default_factory=list)
+    offsets: list[Moved] = field(default_factory=list)
 
     def end(self, state: BrokerState, *, commit: bool) -> None:
         """Decide it: outcome, markers, offsets, all at once."""
@@ -173,7 +215,8 @@ class OpenTransaction:
         for where in self.touched:
             if state.topic(where.topic) is not None:
                 state.log(where).append_marker()
-        if commit:
-            for group, offsets in self.offsets:
-                group.commit(offsets)
+        for group, offsets, texts, held in self.offsets:
+            group.unstable = [each for each in group.unstable if each is not held]
+            if commit:
+                group.commit(offsets, texts)
         state.changed.notify_all()

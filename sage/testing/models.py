@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from sage.model.documents import Usage
 from sage.ports import ChatRequest, ChatResponse
+from sage.testing.deltas import give_deltas
 
-Reply: TypeAlias = "str | ChatResponse | BaseException"
-"""What a call gets: a text, a whole response, or an error that is raised."""
+Reply: TypeAlias = "str | ChatResponse | BaseException | Broken | Hanging"
+"""What a call gets: a text, a whole response, an error that is raised, half an answer, or nothing ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,20 @@ class Delayed:
 
     seconds: float
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A reply that breaks off: the first ``words`` of ``text`` are streamed, then ``error`` is raised."""
+
+    text: str
+    words: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """No reply at all: the call waits until somebody gives it up."""
 
 
 class ScriptEnded(AssertionError):  # noqa: N818 - the script ended; the test failed
@@ -31,9 +46,12 @@ class ScriptedChatModel:
 
     ::
 
-        model = ScriptedChatModel(["20 days.", RateLimited("wait"), Delayed(2.0, "late")])
+        model = ScriptedChatModel(
+            ["20 days.", RateLimited("wait"), Delayed(2.0, "late"), Broken("20 days.", 1, ConnectionError()), Hanging()]
+        )
 
-    A function of the request stands for a script without an end.
+    A function of the request stands for a script without an end. In a ``TopologyDriver`` delays pass in its virtual
+    time, at once.
 
     Args:
         script: the replies, or a function that makes one for each request.
@@ -68,12 +86,16 @@ class ScriptedChatModel:
         if isinstance(reply, Delayed):
             await self._sleep(reply.seconds)
             reply = reply.reply
+        if isinstance(reply, Hanging):
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("nobody answers a call that hangs")
+        if isinstance(reply, Broken):
+            await give_deltas(reply.text, on_delta, reply.words)
+            raise reply.error
         if isinstance(reply, BaseException):
             raise reply
         response = reply if isinstance(reply, ChatResponse) else _response(request, reply)
-        if on_delta is not None:
-            for position, word in enumerate(response.text.split(" ")):
-                await on_delta(word if position == 0 else f" {word}")
+        await give_deltas(response.text, on_delta)
         return response
 
     async def close(self) -> None:

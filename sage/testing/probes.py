@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from sage.errors import InvalidTopology
 from sage.model.record import Record
-from sage.runtime.binding import BoundStep
+from sage.runtime.steps.binding import BoundStep
 from sage.spec.component import Sink
+from sage.testing.crash import Crash
 
 
 class Probes:
-    """Lives as long as the driver, so that what sinks took survives a crash of the actors, as it would outside."""
+    """Lives as long as the driver, so that what sinks took survives a crash of the actors, as it would outside.
 
-    def __init__(self) -> None:
+    Args:
+        kill: cuts the process off from the broker, for a ``Crash`` in a step's code.
+    """
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
         self.written: dict[str, list[Record[Any]]] = {}
         self._faults: dict[str, deque[BaseException]] = {}
 
@@ -27,11 +34,11 @@ class Probes:
         if isinstance(step.component, Sink):
             self._watch(step.name, step.component, faults)
         if step.call is not None:
-            step.call = replace(step.call, function=_failing(step.call.function, faults))
+            step.call = replace(step.call, function=self._probed(step.call.function, faults))
         if step.batch is not None:
-            step.batch = _failing(step.batch, faults)
+            step.batch = self._probed(step.batch, faults)
         step.predicates = tuple(
-            (branch, replace(predicate, function=_failing(predicate.function, faults)))
+            (branch, replace(predicate, function=self._probed(predicate.function, faults)))
             for branch, predicate in step.predicates
         )
 
@@ -49,30 +56,75 @@ class Probes:
         written, write = self.written.setdefault(name, []), sink.write
 
         async def watched(records: Sequence[Record[Any]]) -> None:
-            if faults:
-                raise faults.popleft()
-            result = write(records)
-            if inspect.isawaitable(result):
-                await result
-            written.extend(records)
+            with self._deadly():
+                after = _strike(faults)
+                result = write(records)
+                if inspect.isawaitable(result):
+                    await result
+                written.extend(records)
+                _then(after)
 
         sink.write = watched  # type: ignore[method-assign]  # on this instance only
 
+    def _probed(self, function: Callable[..., Any], faults: deque[BaseException]) -> Callable[..., Any]:
+        """``function``, which raises first what is planned; what kind of function it is does not change."""
+        if inspect.isasyncgenfunction(function):
 
-def _failing(function: Callable[..., Any], faults: deque[BaseException]) -> Callable[..., Any]:
-    """``function``, which raises first what is planned; a coroutine function stays one."""
-    if inspect.iscoroutinefunction(function):
+            async def streamed(*arguments: Any) -> AsyncIterator[Any]:
+                with self._deadly():
+                    after = _strike(faults)
+                    async for value in function(*arguments):
+                        yield value
+                    _then(after)
 
-        async def awaited(*arguments: Any) -> Any:
-            if faults:
-                raise faults.popleft()
-            return await function(*arguments)
+            return streamed
+        if inspect.iscoroutinefunction(function):
 
-        return awaited
+            async def awaited(*arguments: Any) -> Any:
+                with self._deadly():
+                    after = _strike(faults)
+                    result = await function(*arguments)
+                    _then(after)
+                return result
 
-    def called(*arguments: Any) -> Any:
-        if faults:
-            raise faults.popleft()
-        return function(*arguments)
+            return awaited
 
-    return called
+        def called(*arguments: Any) -> Any:
+            with self._deadly():
+                after = _strike(faults)
+                result = function(*arguments)
+                if inspect.isgenerator(result):
+                    return self._generated(result, after)
+                _then(after)
+            return result
+
+        return called
+
+    def _generated(self, values: Iterator[Any], after: Crash | None) -> Iterator[Any]:
+        with self._deadly():
+            yield from values
+            _then(after)
+
+    @contextmanager
+    def _deadly(self) -> Iterator[None]:
+        """A crash inside is the process's death from this moment on, whatever catches it further out."""
+        try:
+            yield
+        except Crash:
+            self._kill()
+            raise
+
+
+def _strike(faults: deque[BaseException]) -> Crash | None:
+    """Raise what is planned; a crash that is to come after the call is given back."""
+    if not faults:
+        return None
+    fault = faults.popleft()
+    if isinstance(fault, Crash) and fault.after:
+        return fault
+    raise fault
+
+
+def _then(after: Crash | None) -> None:
+    if after is not None:
+        raise after

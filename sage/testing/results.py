@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sage.errors import DecodeFailure, NotFound
+from sage.errors import DecodeFailure, InvalidTopology, NotFound
 from sage.model import dead_letter_headers as names
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers, Record
 from sage.plan.plan import Plan, Stage
 from sage.ports import RawMessage
-from sage.runtime.codec import BYTES_MARK, decoder
-from sage.runtime.outputs import record_id_of
+from sage.runtime.state.envelope import Envelope
+from sage.runtime.steps.codec import BYTES_MARK, decoder
+from sage.runtime.steps.outputs import record_id_of
 from sage.testing.broker import InMemoryClients
 
 
@@ -97,15 +98,31 @@ class Results:
         """The dead letters, in order."""
         return [DeadRecord.of(message) for message in self._messages(self._plan.dead_letter_topic)]
 
+    def state(self, name: str, key: bytes) -> Any:
+        """What the changelog of a step says of a key; ``None`` where nothing is kept.
+
+        Raises:
+            InvalidTopology: the step keeps no state.
+        """
+        stage = self._plan.by_name.get(name)
+        if stage is None or not stage.changelog_topic:
+            raise InvalidTopology(f"step {name!r} keeps no state; process steps do")
+        last = next((each for each in reversed(self._messages(stage.changelog_topic)) if each.key() == key), None)
+        data = None if last is None else last.value()
+        if data is None:
+            return None
+        state, model = Envelope.decode(data).state, stage.steps[0].state
+        return state if state is None or model is None else model.model_validate(state)
+
     def committed(self) -> dict[str, dict[TopicPartition, int]]:
         """Committed offsets by stage."""
         return {stage.name: self._clients.committed(stage.group) for stage in self._readers()}
 
     def lag(self) -> dict[str, int]:
-        """Records that stages have still to commit, by stage."""
+        """Records that stages have still to commit, by stage: those that wait for another try included."""
         admin, lag = self._clients.admin(), {}
         for stage in self._readers():
-            infos = admin.describe([i.topic for i in stage.inputs])
+            infos = admin.describe([*(i.topic for i in stage.inputs), *filter(None, [stage.retry_topic])])
             partitions = [TopicPartition(name, n) for name, info in infos.items() for n in range(info.partitions)]
             ends, committed = admin.end_offsets(partitions), self._clients.committed(stage.group)
             lag[stage.name] = sum(ends[p] - committed.get(p, 0) for p in partitions)

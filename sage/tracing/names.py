@@ -56,6 +56,8 @@ RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
 
 # common
 ERROR_TYPE: Final = "error.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as contexts
@@ -9,6 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, StatusCode, get_current_span
 from opentelemetry.trace import Span as OtelSpan
 
+from sage.model.secrets import hide_secrets
 from sage.tracing import names
 from sage.tracing.quiet import quietly
 
@@ -78,10 +80,11 @@ def _before_ended(context: Context) -> Context:
 
 
 def record_failure(span: OtelSpan, error: BaseException) -> None:
-    """Set status, type and event of an exception."""
+    """Set status, type and event of an exception; secrets that it quotes are hidden."""
+    message, trace = hide_secrets(str(error)), hide_secrets("".join(traceback.format_exception(error)))
     span.set_attribute(names.ERROR_TYPE, type(error).__qualname__)
-    span.set_status(StatusCode.ERROR, str(error))
-    span.record_exception(error)
+    span.set_status(StatusCode.ERROR, message)
+    span.record_exception(error, {names.EXCEPTION_MESSAGE: message, names.EXCEPTION_STACKTRACE: trace})
 
 
 def current_tracer() -> OtelTracer | None:

@@ -24,6 +24,7 @@ class ProcessServices:
     Args:
         memory: ``uri`` (``embedded`` or an address), ``token``, ``embedding: {model, ...}``.
         traced: whether calls of models are to be spans.
+        read_only: whether memory is only read.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class ProcessServices:
         environ: Mapping[str, str],
         *,
         traced: bool = False,
+        read_only: bool = False,
     ) -> None:
         self._folder = folder
         self._settings = reveal(MemoryConfig, memory, environ=environ)
         self._environ = environ
         self._traced = traced
+        self._read_only = read_only
         self._lock = threading.RLock()
         self._memory: MemoryManager | None = None
         self._embedders: dict[str, Embedder] = {}
@@ -58,6 +61,7 @@ class ProcessServices:
                     token=self._settings.get("token"),
                     embedding=self._default_embedder,
                     load_embedder=self.embedder,
+                    read_only=self._read_only,
                 )
             return self._memory
 

@@ -1,4 +1,7 @@
-"""Records per second of a program, read from its output topic's high watermarks between 2 % and 100 %."""
+"""Records per second of a program, and its processor time, between 2 % and 100 % of the records.
+
+Both are read from outside: the output topic's high watermarks, and the kernel's account of the process.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
 from sage.kafka.clients import ConfluentClients
 from sage.model.partition import TopicPartition
+from sage.operations.measuring.process_times import cpu_seconds
 from sage.ports import Admin, TopicSpec
 
 PARTITIONS = 4
@@ -41,21 +47,58 @@ def load_input(servers: str, records: int) -> str:
     return topic
 
 
-def measure(program: str, servers: str, source: str, records: int) -> float:
-    """Run one program over ``source`` in a process of its own; its records per second."""
+class Rate(NamedTuple):
+    """What one run of a program gave."""
+
+    per_second: float
+    cpu_us: float
+    """Microseconds of processor time per record, all threads and processes of the program together."""
+
+
+def measure(program: str, servers: str, source: str, records: int) -> Rate:
+    """Run one program over ``source`` in a process of its own."""
     target = f"bench-output-{uuid.uuid4().hex[:6]}"
     admin = ConfluentClients(servers).admin()
     admin.create([TopicSpec(target, PARTITIONS)])
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.programs", program, servers, source, target])
+    process = subprocess.Popen(
+        [*_command(program), servers, source, target], stdout=subprocess.DEVNULL, stderr=_errors(program)
+    )
     try:
         started, at = _wait_for(admin, target, records // 50, process)
-        ended, _ = _wait_for(admin, target, records, process)
-        return (records - at) / (ended - started)
+        before = cpu_seconds(process.pid)
+        ended, there = _wait_for(admin, target, records, process)
+        spent = cpu_seconds(process.pid) - before
+        return Rate((there - at) / (ended - started), spent / (there - at) * 1e6)
     finally:
-        process.terminate()
-        process.wait(30)
+        _end(process)
         admin.delete([target])
         admin.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+PEERS = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
+"""The interpreter of the other libraries; ``make bench`` makes it where it can."""
+
+PEER_PROGRAMS = frozenset({"quix", "quix-count", "faust"})
+
+
+def _command(program: str) -> list[str]:
+    if program in PEER_PROGRAMS:
+        return [str(PEERS), str(Path(__file__).with_name("peers.py")), program]
+    return [sys.executable, "-m", "tests.bench.programs", program]
+
+
+def _errors(program: str) -> int | None:
+    """What others say when they are ended, and what several processes say of their coming and going, is left out."""
+    return subprocess.DEVNULL if program in PEER_PROGRAMS or program == "sage-two-processes" else None
 
 
 def _wait_for(admin: Admin, topic: str, wanted: int, process: subprocess.Popen[bytes]) -> tuple[float, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from sage.kafka.clients import ConfluentClients
 from sage.kafka.launchers.apache import ApacheKafka, missing_tools
@@ -118,6 +119,18 @@ def start_apache(nodes: int) -> ApacheBroker:
     if reason := missing_tools():
         pytest.skip(f"NOT TESTED ON APACHE KAFKA: {reason}")
     return ApacheBroker(ApacheKafka(nodes, say=lambda text: print(text, file=sys.stderr, flush=True)).start_all())
+
+
+def leader_of(broker: ApacheBroker, topic: str, partition: int) -> int:
+    """The node that leads a partition at the moment: of an internal topic, the one that coordinates its groups or
+    transactions."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+
+    def leader() -> int | None:
+        found = admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
+        return found if found > 0 else None
+
+    return wait_until(leader, timeout=30, what=f"{topic}-{partition} has a leader") or 0
 
 
 class KafkaContainerBroker:

@@ -30,7 +30,9 @@ class FakeOpenAI:
         retry_after: seconds in the Retry-After header of ``limited``.
         fail_first: so many calls get ``mode``, later ones are ``ok``; ``None`` is all.
         calls: the JSON of every chat call, in order.
+        keyed_calls: the same, each with its Idempotency-Key header.
         keys: the Authorization header of every request.
+        when_called: called for every chat call, before it is answered.
     """
 
     mode: Mode = "ok"
@@ -40,8 +42,10 @@ class FakeOpenAI:
     retry_after: float = 0.2
     fail_first: int | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
+    keyed_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     disconnects: int = 0
+    when_called: Callable[[], object] = lambda: None
 
     def __enter__(self) -> FakeOpenAI:
         self._stopping = threading.Event()
@@ -115,7 +119,9 @@ def _handler(service: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             service.keys.append(self.headers.get("Authorization", ""))
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            service.when_called()
             service.calls.append(request)
+            service.keyed_calls.append((self.headers.get("Idempotency-Key", ""), request))
             mode = service.mode_now()
             if mode in _ERRORS:
                 return self._error(mode)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
 
 from sage.llm.embedders import load_embedder
 from sage.memory import MemoryManager
 from sage.ports import ChatModel, Embedder
-from sage.spec.context import Context, OpenContext, StepScope
+from sage.spec.context import Context, OpenContext, Services, StepScope
 
 
 class LocalServices:
@@ -39,3 +41,9 @@ def open_context(memory: MemoryManager, *, embedding: str = "mock/32") -> OpenCo
 def record_context(opened: OpenContext) -> Context:
     """What ``process`` is given."""
     return Context(StepScope(opened.topology, opened.step, opened.services, opened.logger))
+
+
+async def process(operator: Any, values: Sequence[Any]) -> list[Any]:
+    """What an operator makes of a batch, each record with a context of its own and without a journal."""
+    scope = StepScope("test", "step", cast(Services, None), logging.getLogger("test"))
+    return list(await operator.process_batch(values, [Context(scope) for _ in values]))

@@ -12,10 +12,10 @@ from sage.ports import KafkaClients, RawMessage, TopicSpec
 from tests.support.waiting import wait_until
 
 
-def make_topic(clients: KafkaClients, topic: str, partitions: int = 1) -> None:
+def make_topic(clients: KafkaClients, topic: str, partitions: int = 1, *, replicas: int = 1) -> None:
     """Make a topic."""
     admin = clients.admin()
-    admin.create([TopicSpec(topic, partitions)])
+    admin.create([TopicSpec(topic, partitions, replicas)])
     admin.close()
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from sage.ports import ChatModel
 from sage.spec.context import Context, OpenContext, Services, StepScope
+from sage.spec.direct_calls import DirectCalls
 
 
 class ModelServices:
@@ -32,4 +33,4 @@ def context(record_id: str = "topic:0:1", model: ChatModel | None = None) -> Con
     services = cast(Services, ModelServices(cast(ChatModel, model)))
     made = Context(StepScope("qa", "generate", services, logging.getLogger("test")))
     made._record_id = record_id  # bind() wants a Kafka message, which these operators never look at
-    return made
+    return made.attach(calls=DirectCalls(f"{record_id}/generate"))

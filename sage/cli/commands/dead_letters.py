@@ -14,11 +14,21 @@ from sage.cli.terminal import Column, terminal
 
 TopologyName = Annotated[str, Parameter(name="TOPOLOGY", help="The topology's name.")]
 
+Filters = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--filter", "-f"],
+        help="step=, stage=, error=, message=, source= or key= and a pattern with * and ?; or a text that the "
+        "reason holds. May be repeated: all must hold.",
+    ),
+]
+
 _COLUMNS = (
     Column("id"),
     Column("step"),
     Column("error"),
     Column("attempts", wide=True, right=True),
+    Column("replays", wide=True, right=True),
     Column("source", "READ AT"),
     Column("message"),
 )
@@ -29,17 +39,19 @@ def list_letters(
     /,
     *,
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="The last so many.")] = 100,
+    only: Filters = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List a topology's dead letters: the step that gave each up, why, and where it was read."""
     from sage.operations import dead_letters
+    from sage.operations.letter_filter import LetterFilter
 
     shown = terminal()
-    letters = dead_letters.list_letters(
-        clients_of(bootstrap_servers, data_dir, kafka_config), topology, limit=max(1, limit)
-    )
+    wanted = LetterFilter.parse(only).matches if only else None
+    clients = clients_of(bootstrap_servers, data_dir, kafka_config)
+    letters = dead_letters.list_letters(clients, topology, limit=max(1, limit), wanted=wanted)
     if not shown.is_structured:
         shown.line(dead_letters.summary(letters))
         if not letters:
@@ -72,6 +84,7 @@ def show(
             "error": found.reason,
             "read at": found.source,
             "attempts": found.attempts,
+            "replays": found.replays,
             "time": _time(found.timestamp),
             "key": found.record["key"],
             "value": found.record["value"],

@@ -9,10 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sage.cli.flags import UsageError
 from sage.cli.terminal import Terminal, terminal
 from sage.cli.text import cut, milliseconds, one_line
 
@@ -22,19 +23,36 @@ if TYPE_CHECKING:
 
 
 def demo(
+    what: Annotated[
+        Literal["crash"] | None,
+        Parameter(name="crash", help="Kill a worker in mid-work, and count what became of every question."),
+    ] = None,
+    /,
     *,
     folder: Annotated[Path | None, Parameter(help="Where to work; else a fresh temporary folder.")] = None,
     keep_up: Annotated[bool, Parameter(help="Leave the services running afterwards.")] = False,
-) -> None:
-    """Questions, documents and answers over Kafka topics: type the commands of the first five minutes, and run them."""
+    questions: Annotated[int | None, Parameter(help="With crash: how many are asked; else 40.")] = None,
+) -> int:
+    """Questions, documents and answers over Kafka topics: type the commands of the first five minutes, and run them.
+
+    `sage demo crash` types those of a cluster: two workers, 40 questions, kill -9; it exits 1 when one was lost.
+    """
+    from sage.operations import crash as crash_script
     from sage.operations import demo as script
 
+    if questions is not None and (what is None or questions < crash_script.FEWEST):
+        raise UsageError(f"demo: --questions goes with crash, and is {crash_script.FEWEST} or more")
     shown = terminal()
     began = time.monotonic()
     place = (folder or Path(tempfile.mkdtemp(prefix="sage-demo-"))).absolute()
     place.mkdir(parents=True, exist_ok=True)
     project = place / script.PROJECT
-    typist = script.Typist(place, show=lambda line: _typed(shown, line), output=_output(shown), environ=_environ(shown))
+    typist = script.Typist(place, show=lambda line: _typed(shown, line), output=_output(shown))
+    if what == "crash":
+        from sage.cli.commands.demo_crash import crash
+
+        return crash(typist, place, asked=questions or crash_script.ASKED, keep_up=keep_up)
+    typist.environ = _environ(shown)
     try:
         typist.type(script.INIT)
         typist.folder = project
@@ -47,17 +65,19 @@ def demo(
             # Also after a failure and Ctrl-C: nothing of a demo stays behind on the machine.
             typist.type(script.DOWN)
     _show_summary(shown, ways, project, typist, time.monotonic() - began)
+    return 0
 
 
 def _environ(shown: Terminal) -> dict[str, str]:
     """This program's variables; where a key of a service is set, with the model that it shall answer with."""
     from sage import app
+    from sage.operations.demo import own_broker
 
     model = app.preferred_model(os.environ)
     if model.startswith("local/"):
-        return dict(os.environ)
+        return own_broker(os.environ)
     _typed(shown, f"export OPENAI_MODEL={model}")
-    return {**os.environ, "OPENAI_MODEL": model}
+    return {**own_broker(os.environ), "OPENAI_MODEL": model}
 
 
 def _run(typist: Typist, project: Path) -> list[Journey]:

@@ -151,7 +151,7 @@ def export(
         if to is None:
             for batch in rows:
                 for row in batch:
-                    shown.json_line(_row(row, vectors=vectors))
+                    shown.record(_row(row, vectors=vectors))
             return
         with to.open("w", encoding="utf-8") as file:
             for batch in rows:

@@ -28,7 +28,9 @@ def list_topics(
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """List the topics and how many records they hold."""
+    """List the topics and how many records they hold, by their offsets: the marks of transactions count, and what
+    was compacted away.
+    """
     from sage.operations import topics
 
     found = topics.list_topics(clients_of(bootstrap_servers, data_dir, kafka_config), internal=internal)
@@ -128,11 +130,8 @@ def tail(
     )
     for message in messages:
         plain = topics.as_dict(message)
-        if shown.flags.output == "json":
-            shown.json_line(plain)
-        elif shown.flags.output == "yaml":
-            shown.line("---")
-            shown.data(plain)
+        if shown.is_structured:
+            shown.record(plain)
         else:
             shown.line(_line(plain, wide=shown.flags.output == "wide"))
 

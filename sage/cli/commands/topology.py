@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sage.cli.options import DEFAULT_DATA_DIR
-from sage.cli.terminal import Column, terminal
+from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from sage.graph.topology import Topology
@@ -40,40 +40,6 @@ def validate(
         shown.line(f"{topology.name}: {len(topology.steps)} steps in {len(plan.stages)} stages, valid")
 
 
-def plan(target: Target, /) -> None:
-    """Show the stages and topics that a topology becomes; ``-o json`` is the whole compiled plan."""
-    from sage.plan.explain import explain_rows
-
-    shown = terminal()
-    compiled = _plan(target)
-    if shown.is_structured:
-        shown.data(compiled.to_json())
-        return
-    columns = (
-        Column("stage"),
-        Column("steps", wide=True, show=_joined),
-        Column("execution", "RUNS AS"),
-        Column("reads", show=_joined),
-        Column("writes", show=_joined),
-        Column("concurrency", right=True),
-        Column("reasons", "WHY", wide=True, show=_joined),
-    )
-    shown.rows([asdict(row) for row in explain_rows(compiled)], columns)
-    shown.line()
-    topics = [
-        {"topic": topic.name, "partitions": topic.partitions, "config": dict(topic.config)} for topic in compiled.topics
-    ]
-    shown.rows(
-        topics,
-        (
-            Column("topic"),
-            Column("partitions", right=True),
-            Column("config", show=lambda config: ", ".join(f"{name}={value}" for name, value in config.items())),
-        ),
-        empty="it makes no topics",
-    )
-
-
 def explain(target: Target, /) -> None:
     """Say why each step was fused with its neighbour, given a topic of its own, or parallelised."""
     from sage.plan.explain import explain as explain_plan
@@ -94,28 +60,70 @@ def schema() -> None:
     terminal().data(topology_schema())
 
 
+Form = Literal["yaml", "mermaid", "asyncapi", "compose", "k8s", "keda"]
+
+
 def export(
     target: Target,
     /,
     *,
-    form: Annotated[Literal["yaml", "mermaid"], Parameter(name=["--format", "-f"], help="What to print.")] = "yaml",
+    form: Annotated[Form, Parameter(name=["--format", "-f"], help="What to print.")] = "yaml",
     to: Annotated[Path | None, Parameter(name="--to", help="A file; else standard output.")] = None,
+    image: Annotated[str | None, Parameter(help="The container image, with the steps' code (compose, k8s).")] = None,
+    replicas: Annotated[int, Parameter(help="Worker containers (compose, k8s).")] = 1,
+    brokers: Annotated[str, Parameter(help="The brokers as seen from there (asyncapi, k8s, keda).")] = "kafka:9092",
 ) -> None:
-    """Print a topology, whether it was written in Python or in YAML, as YAML or as a Mermaid diagram."""
-    topology = _topology(target)
+    """Print a topology, whether it was written in Python or in YAML, for people and for other tools.
+
+    yaml and mermaid are the graph; asyncapi its topics and who reads and writes them; compose and k8s workers that run
+    it in containers, and keda what scales those by their lag. Secrets stay ${VARIABLES}. `-o json` gives the same as
+    JSON: the objects of k8s as one list, which kubectl takes, and mermaid as a text.
+    """
+    shown = terminal()
+    if form in {"yaml", "mermaid"}:
+        text, value = _graph(_topology(target), form)
+    else:
+        text, value = _deployed(_plan(target), form, image, replicas, brokers)
+    if shown.is_structured:
+        text = shown.formatted(value)
+    if to is None:
+        shown.line(text.rstrip("\n"))
+    else:
+        to.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+        shown.note(f"wrote {to}")
+
+
+def _graph(topology: Topology, form: Form) -> tuple[str, Any]:
+    """The graph as text, and as a value."""
     if form == "yaml":
         from sage.graph.yaml import write_topology
+        from sage.operations.exports.text import yaml_value
 
         text = write_topology(topology)
-    else:
-        from sage.graph.mermaid import to_mermaid
+        return text, yaml_value(text)
+    from sage.graph.mermaid import to_mermaid
 
-        text = to_mermaid(topology)
-    if to is None:
-        terminal().line(text.rstrip("\n"))
+    return to_mermaid(topology), {"mermaid": to_mermaid(topology)}
+
+
+def _deployed(plan: Plan, form: Form, image: str | None, replicas: int, brokers: str) -> tuple[str, Any]:
+    """What the form has of a plan as text, and as a value."""
+    from sage.operations import exports
+    from sage.operations.exports.text import yaml_text
+    from sage.operations.exports.workload import IMAGE
+
+    if form in {"compose", "k8s"} and str(plan.topology.memory.get("uri") or "embedded") == "embedded":
+        terminal().note("memory is embedded: each container would have its own; set memory.uri for one that they share")
+    if form == "k8s":
+        objects = exports.kubernetes(plan, image=image or IMAGE, replicas=replicas, brokers=brokers)
+        return yaml_text(objects), exports.kubernetes_list(objects)
+    if form == "asyncapi":
+        document = exports.asyncapi(plan, servers=brokers)
+    elif form == "keda":
+        document = exports.scaled_object(plan, brokers=brokers)
     else:
-        to.write_text(text, encoding="utf-8")
-        terminal().note(f"wrote {to}")
+        document = exports.compose(plan, image=image or IMAGE, replicas=replicas)
+    return yaml_text([document]), document
 
 
 def _topology(target: str) -> Topology:
@@ -132,7 +140,3 @@ def _plan(target: str) -> Plan:
 
     found = app.load_target(target, environ=os.environ)
     return app.environment_for(found, bootstrap_servers=None, data_dir=DEFAULT_DATA_DIR).plan()
-
-
-def _joined(values: Any) -> str:
-    return values if isinstance(values, str) else ", ".join(map(str, values)) or "-"

@@ -68,13 +68,21 @@ def _step_schema(registry: Registry, definitions: dict[str, Any]) -> dict[str, A
         "map_batches": _REFERENCE,
         "key_by": {"type": "string", "description": "A field, or package.module:function."},
         "route": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}},
+        "process": operators,
         "union": {"anyOf": [{"type": "array", "items": _INPUT, "minItems": 1}, {"type": ["null", "boolean"]}]},
     }
     options = _hoisted(model_schema(Options), definitions)["properties"]
     options["parallelism"] = {**options["partitions"], "description": "Another name of partitions."}
+    own = {
+        "default": _NAME,
+        "state": {**_REFERENCE, "description": "The pydantic model of one key's state, of a process step."},
+        "ttl": {"type": ["string", "number"], "description": "How long an unchanged key is kept, of a process step."},
+        "on_timer": {**_REFERENCE, "description": "Called when a timer is due, of a process step."},
+        "max_hops": {"type": "integer", "minimum": 1, "description": "How often a record may come back, of a union."},
+    }
     return {
         "type": "object",
-        "properties": {**kinds, "from": inputs, "default": _NAME, "config": {"type": "object"}, **options},
+        "properties": {**kinds, "from": inputs, "config": {"type": "object"}, **own, **options},
         "oneOf": [{"required": [kind]} for kind in KINDS if kind not in LATER],
         "additionalProperties": False,
         "allOf": _config_rules(registry, definitions),
@@ -101,7 +109,7 @@ def _config_rules(registry: Registry, definitions: dict[str, Any]) -> list[dict[
             prefix = f"{kind}.{entry.name}."
             config = component_schema(component, definitions=f"#/$defs/{prefix}")
             config = _hoisted(config, definitions, prefix)
-            uses = ("operator", "map", "flatmap", "filter") if issubclass(component, Operator) else (kind,)
+            uses = ("operator", "map", "flatmap", "filter", "process") if issubclass(component, Operator) else (kind,)
             rules += [_rule(use, entry.name, config) for use in uses]
     return rules
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from sage.errors import InvalidTopology, NotInThisVersion, SageError
 from sage.graph.targets import target_problem
-from sage.graph.topology import Input, Step, StepKind
+from sage.graph.topology import Input, KeyedSettings, Step, StepKind
 from sage.graph.yaml.document import Document, Path
+from sage.graph.yaml.keyed import read_keyed
 from sage.spec.config import ConfigProblem, normalise, normalise_config
 from sage.spec.fields import fields_of
 from sage.spec.options import Options
@@ -25,8 +26,13 @@ KINDS: tuple[StepKind, ...] = (
 )  # fmt: skip
 """The kind keys; each step has exactly one."""
 
-LATER = frozenset({"process", "window", "join"})
+LATER = frozenset({"window", "join"})
 """Kinds that are documented and not in this version."""
+
+_OWN_KEYS: dict[str, tuple[str, ...]] = {
+    "route": ("default",), "process": ("state", "ttl", "on_timer"), "union": ("max_hops",),
+}  # fmt: skip
+"""Keys that only steps of one kind have."""
 
 _GATEWAY = {("source", "chat"), ("sink", "reply")}
 _OPTIONS = tuple(dict.fromkeys(spelling for field in fields_of(Options).values() for spelling in field.spellings))
@@ -50,7 +56,7 @@ class StepReader:
         """The step ``name``; ``None`` if there is nothing to make one of."""
         path: Path = ("steps", name)
         if not isinstance(body, Mapping):
-            self._problem(path, f"must be a mapping with one of {', '.join(KINDS)}; found {body!r}")
+            self.problem(path, f"must be a mapping with one of {', '.join(KINDS)}; found {body!r}")
             self.graph_unknown = True
             return None
         kind = self._kind(path, body)
@@ -62,8 +68,9 @@ class StepReader:
         branches = self._branches(path, body["route"]) if kind == "route" and "route" in body else {}
         default = body.get("default", "other") if kind == "route" else None
         if default is not None and not isinstance(default, str):
-            self._problem((*path, "default"), f"must be a branch's name; found {default!r}")
+            self.problem((*path, "default"), f"must be a branch's name; found {default!r}")
             default = None
+        keyed = read_keyed(path, body, self) if kind == "process" else KeyedSettings()
         return Step(
             name=name,
             kind=_used_as(kind, target),
@@ -74,6 +81,11 @@ class StepReader:
             inputs=self._inputs(path, kind, body),
             branches=branches,
             default_branch=default,
+            state=keyed.state,
+            state_reference=reference_of(keyed.state) if keyed.state is not None else "",
+            ttl=keyed.ttl,
+            on_timer=keyed.on_timer,
+            max_hops=self._max_hops(path, body) if kind == "union" else None,
             origin=self._document.origin(path),
             places={
                 ".".join(map(str, found[2:])): self._document.origin(found)
@@ -85,11 +97,11 @@ class StepReader:
     def _kind(self, path: Path, body: Mapping[str, Any]) -> StepKind:
         kinds: list[StepKind] = [kind for kind in KINDS if kind in body]
         if len(kinds) > 1:
-            self._problem(path, f"has {len(kinds)} kinds, {' and '.join(kinds)}; keep one")
+            self.problem(path, f"has {len(kinds)} kinds, {' and '.join(kinds)}; keep one")
         if kinds:
             return kinds[0]
         if not any(hint(key, KINDS).startswith("did") for key in body if key not in self._allowed("route")):
-            self._problem(path, f"has no kind; write one of {', '.join(KINDS)}")
+            self.problem(path, f"has no kind; write one of {', '.join(KINDS)}")
         # A mistyped kind is told as an unknown key; what the step reads is judged all the same.
         return "operator" if "from" in body else "source"
 
@@ -99,12 +111,12 @@ class StepReader:
         self.graph_unknown = True
 
     def _allowed(self, kind: StepKind) -> tuple[str, ...]:
-        return (*KINDS, "from", "config", *(("default",) if kind == "route" else ()), *_OPTIONS)
+        return (*KINDS, "from", "config", *_OWN_KEYS.get(kind, ()), *_OPTIONS)
 
     def _options(self, path: Path, body: Mapping[str, Any], kind: StepKind) -> Options:
         for key in body:
             if key not in self._allowed(kind):
-                self._problem((*path, key), f"unknown option; {hint(key, self._allowed(kind), what='options')}")
+                self.problem((*path, key), f"unknown option; {hint(key, self._allowed(kind), what='options')}")
         given = {key: value for key, value in body.items() if key in _OPTIONS}
         _, options, problems = check_options(given, environ=self._environ)
         self._add(path, problems)
@@ -118,7 +130,7 @@ class StepReader:
         if kind in {"union", "route"} or kind not in body:
             return None, ""
         if not isinstance(value, str) or not value:
-            self._problem(here, f"must be a registered name or package.module:function; found {value!r}")
+            self.problem(here, f"must be a registered name or package.module:function; found {value!r}")
             return None, ""
         if kind in {"source", "sink"} and value == "topic":
             return "topic", ""
@@ -132,7 +144,7 @@ class StepReader:
         target = self._load(here, kind, value)
         problem = None if target is None else target_problem(kind, target)
         if problem is not None:
-            self._problem(here, problem)
+            self.problem(here, problem)
             return None, ""
         return target, self._registry.name_of(target) if is_component(target) else reference_of(target) or value
 
@@ -146,15 +158,33 @@ class StepReader:
             self.problems.append(error.at(self._where(path)))
             return None
 
+    def _max_hops(self, path: Path, body: Mapping[str, Any]) -> int | None:
+        hops = body.get("max_hops")
+        if hops is not None and (not isinstance(hops, int) or isinstance(hops, bool) or hops < 1):
+            self.problem((*path, "max_hops"), f"must be a number of at least 1; found {hops!r}")
+            return None
+        return hops
+
+    def load_reference(self, path: Path, text: Any) -> Any:
+        """The code that ``package.module:name`` names; ``None``, and a problem, where it names none."""
+        if not isinstance(text, str) or not is_reference(text):
+            self.problem(path, f"must be package.module:name; found {text!r}")
+            return None
+        try:
+            return resolve_reference(text, folder=self._folder)
+        except InvalidTopology as error:
+            self.problems.append(error.at(self._where(path)))
+            return None
+
     def _branches(self, path: Path, given: Any) -> dict[str, Any]:
         here = (*path, "route")
         if not isinstance(given, Mapping) or not given:
-            self._problem(here, f"must be a mapping of branches to predicates; found {given!r}")
+            self.problem(here, f"must be a mapping of branches to predicates; found {given!r}")
             return {}
         found: dict[str, Any] = {}
         for branch, text in given.items():
             if not isinstance(text, str):
-                self._problem((*here, branch), f"must be package.module:function; found {text!r}")
+                self.problem((*here, branch), f"must be package.module:function; found {text!r}")
             elif not is_reference(text):
                 found[branch] = text
             else:
@@ -169,14 +199,14 @@ class StepReader:
             return None
         problem = target_problem("map", predicate)
         if problem is not None:
-            self._problem(path, problem)
+            self.problem(path, problem)
         return predicate
 
     def _config(self, path: Path, kind: StepKind, target: Any, body: Mapping[str, Any]) -> dict[str, Any]:
         here = (*path, "config")
         given = body.get("config")
         if given is not None and not isinstance(given, Mapping):
-            self._problem(here, f"must be a mapping of options; found {given!r}")
+            self.problem(here, f"must be a mapping of options; found {given!r}")
             return {}
         if is_component(target):
             found, problems = normalise_config(target, given, environ=self._environ)
@@ -187,7 +217,7 @@ class StepReader:
                 found.setdefault("format", "json")
         else:
             if given and (target is not None or kind in {"union", "route"}):
-                self._problem(here, "only components have a configuration; write an Operator with a Config")
+                self.problem(here, "only components have a configuration; write an Operator with a Config")
             return {}
         self._add(here, problems)
         return found
@@ -198,10 +228,10 @@ class StepReader:
         key, given = "from", body.get("from")
         if kind == "union" and isinstance(body.get("union"), list):
             if given is not None:
-                self._problem((*path, "from"), "a union with a list takes no from; keep one")
+                self.problem((*path, "from"), "a union with a list takes no from; keep one")
             key, given = "union", body["union"]
         elif kind == "union" and body.get("union") not in (None, True, {}, ""):
-            self._problem((*path, "union"), f"must be a list of steps; found {body['union']!r}")
+            self.problem((*path, "union"), f"must be a list of steps; found {body['union']!r}")
             self.graph_unknown = True
             return ()
         if given is None:
@@ -213,7 +243,7 @@ class StepReader:
     def _one_input(self, path: Path, text: Any) -> Input | None:
         step, dot, branch = text.partition(".") if isinstance(text, str) else ("", "", "")
         if not step or (dot and not branch) or "." in branch:
-            self._problem(path, f"must be a step, step.branch, or a list of them; found {text!r}")
+            self.problem(path, f"must be a step, step.branch, or a list of them; found {text!r}")
             self.graph_unknown = True
             return None
         return Input(step, branch or None)
@@ -223,7 +253,8 @@ class StepReader:
     def _where(self, path: Path) -> str:
         return str(self._document.origin(path))
 
-    def _problem(self, path: Path, what: str) -> None:
+    def problem(self, path: Path, what: str) -> None:
+        """Note what is wrong, and where."""
         self.problems.append(InvalidTopology(what, where=self._where(path)))
 
     def _add(self, path: Path, problems: list[ConfigProblem]) -> None:

@@ -59,11 +59,26 @@ def _step(step: Step, problems: list[SageError]) -> dict[str, Any]:
         found["from"] = inputs[0] if len(inputs) == 1 else inputs
     if step.kind == "route":
         found["default"] = step.default_branch
+    if step.kind == "process":
+        found |= _keyed(step, problems)
+    if step.max_hops is not None:
+        found["max_hops"] = step.max_hops
     found |= step.options.as_written()
     if step.config:
         config = step.target.Config if is_component(step.target) else None
         secrets = _literal_secrets(config, step.config, step.where, problems) if config is not None else set()
         found["config"] = _escaped(step.config, secrets)
+    return found
+
+
+def _keyed(step: Step, problems: list[SageError]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if step.state is not None:
+        found["state"] = _named(step, step.state, step.state_reference, problems)
+    if step.ttl is not None:
+        found["ttl"] = step.ttl
+    if step.on_timer is not None:
+        found["on_timer"] = _named(step, step.on_timer, reference_of(step.on_timer), problems)
     return found
 
 

@@ -11,6 +11,7 @@ import base64
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -31,9 +32,13 @@ _STOP_TIMEOUT: Final = 20.0
 _BOOTSTRAP: Final = "bootstrap.checkpoint"
 _POM: Final = Path(__file__).parents[3] / "infra" / "kafka" / "pom.xml"
 
+_QUICK: Final = ("-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Starts soon and takes little memory."""
+
+_AS_SHIPPED: Final = ("-Xms1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
+"""As Kafka's own start script has it: with the collector of small heaps each of its pauses is a record's latency."""
+
 _JVM: Final = (
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
     "-Xshare:auto",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -172,6 +177,7 @@ class ApacheKafka:
         heap: of each JVM.
         settings: broker properties over the ones set here.
         say: told what takes long.
+        as_shipped: run the JVMs as Kafka's own script does, with 1 GiB each: for measurements.
     """
 
     def __init__(
@@ -180,19 +186,27 @@ class ApacheKafka:
         *,
         data_dir: Path | None = None,
         heap: str = "512m",
+        as_shipped: bool = False,
         settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._home = fetch_kafka(say)
         self._own_folder = tempfile.TemporaryDirectory(prefix="sage-kafka-") if data_dir is None else None
         self.data_dir = data_dir or Path(self._own_folder.name if self._own_folder else ".")
-        self._heap = heap
+        self._heap = "1g" if as_shipped else heap
+        self._jvm = _AS_SHIPPED if as_shipped else _QUICK
         self._settings = dict(settings or {})
         self._cluster_id = _random_id()
-        ports = _free_ports(2 * nodes)
+        ports = free_ports(2 * nodes)
         self._ports = dict(enumerate(ports[:nodes], start=1))
         self._controllers = dict(enumerate(ports[nodes:], start=1))
+        self._listeners: dict[str, str] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def add_listeners(self, listeners: Mapping[str, str]) -> None:
+        """More ways in for clients, name -> ``NAME://host:port``, before a cluster of one node starts; the settings
+        have their protocols."""
+        self._listeners.update(listeners)
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -204,6 +218,11 @@ class ApacheKafka:
         """All nodes' addresses."""
         return ",".join(f"{_HOST}:{port}" for port in self._ports.values())
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the nodes that run."""
+        return [process.pid for process in self._processes.values()]
+
     def __enter__(self) -> ApacheKafka:
         return self.start_all()
 
@@ -213,14 +232,15 @@ class ApacheKafka:
         self.stop()
 
     def start_all(self) -> ApacheKafka:
-        """Start every node and wait until all answer.
+        """Start every node that does not run and wait until all answer.
 
         Raises:
             SageError: a node ended, with its last words; or DeadlineExceeded.
         """
         try:
             for node in self._ports:
-                self._spawn(node)
+                if node not in self._processes:
+                    self._spawn(node)
             for node in self._ports:
                 self._wait_for(node)
         except BaseException:
@@ -238,6 +258,14 @@ class ApacheKafka:
         process = self._processes.pop(node)
         process.kill()
         process.wait()
+
+    def freeze(self, node: int = 1) -> None:
+        """SIGSTOP: it holds its connections and says nothing, as a machine that swaps or collects garbage."""
+        self._processes[node].send_signal(signal.SIGSTOP)
+
+    def thaw(self, node: int = 1) -> None:
+        """SIGCONT: it goes on as if no time had passed."""
+        self._processes[node].send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop all nodes and remove a temporary folder; idempotent."""
@@ -269,7 +297,7 @@ class ApacheKafka:
         Raises:
             DeadlineExceeded: it ran longer than ``timeout`` seconds.
         """
-        command = [*self._java("256m"), _TOOLS[tool], "--bootstrap-server", self.bootstrap_servers, *arguments]
+        command = [*self._java("256m", _QUICK), _TOOLS[tool], "--bootstrap-server", self.bootstrap_servers, *arguments]
         try:
             return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired as expired:
@@ -277,8 +305,8 @@ class ApacheKafka:
 
     # ---------------------------------------------------------------------------------------- internals
 
-    def _java(self, heap: str) -> list[str]:
-        return ["java", f"-Xmx{heap}", "-Xms64m", *_JVM, "-cp", f"{self._home / 'libs'}/*"]
+    def _java(self, heap: str, options: Sequence[str]) -> list[str]:
+        return ["java", f"-Xmx{heap}", *options, *_JVM, "-cp", f"{self._home / 'libs'}/*"]
 
     def _spawn(self, node: int) -> None:
         properties = self.data_dir / f"node-{node}.properties"
@@ -287,7 +315,7 @@ class ApacheKafka:
             self._format(node)
         with (self.data_dir / f"node-{node}.log").open("ab") as log:
             self._processes[node] = subprocess.Popen(
-                [*self._java(self._heap), "kafka.Kafka", str(properties)],
+                [*self._java(self._heap, self._jvm), "kafka.Kafka", str(properties)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -306,12 +334,14 @@ class ApacheKafka:
     def _node_settings(self, node: int) -> dict[str, str]:
         replicas = str(min(3, len(self._ports)))
         in_sync = "2" if len(self._ports) >= 3 else "1"
+        plain = f"PLAINTEXT://{_HOST}:{self._ports[node]}"
+        more = "".join(f",{listener}" for listener in self._listeners.values())
         voters = ",".join(f"{each}@{_HOST}:{port}" for each, port in self._controllers.items())
         return {
             **_SETTINGS,
             "node.id": str(node),
-            "listeners": f"PLAINTEXT://{_HOST}:{self._ports[node]},CONTROLLER://{_HOST}:{self._controllers[node]}",
-            "advertised.listeners": f"PLAINTEXT://{_HOST}:{self._ports[node]}",
+            "listeners": f"{plain},CONTROLLER://{_HOST}:{self._controllers[node]}{more}",
+            "advertised.listeners": f"{plain}{more}",
             "controller.quorum.voters": voters,
             "log.dirs": str(self.data_dir / f"node-{node}"),
             "default.replication.factor": replicas,
@@ -336,7 +366,7 @@ class ApacheKafka:
             time.sleep(0.05)
 
 
-def _free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int) -> Sequence[int]:
     """Ports that were free a moment ago, all different."""
     probes = [socket.socket() for _ in range(count)]
     try:

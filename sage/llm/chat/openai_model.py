@@ -13,6 +13,7 @@ from sage.errors import NotFound, Unauthorized, Unreachable
 from sage.llm.chat.clients import ClientLease, lease
 from sage.llm.chat.errors import SERVICE_ERRORS, BrokenOff, GarbageReply, classified, timed_out
 from sage.model.documents import Usage
+from sage.model.secrets import remember_secret, without_userinfo
 from sage.ports import ChatRequest, ChatResponse
 
 CHECK_TIMEOUT = 10.0
@@ -35,10 +36,11 @@ class OpenAIChatModel:
     def __init__(self, base_url: str, api_key: str) -> None:
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key
+        remember_secret(api_key)
         self._lease: ClientLease | None = None
 
     def __repr__(self) -> str:
-        return f"OpenAIChatModel({self.base_url!r})"
+        return f"OpenAIChatModel({without_userinfo(self.base_url)!r})"
 
     async def complete(self, request: ChatRequest, *, on_delta: OnDelta | None = None) -> ChatResponse:
         """One answer; ``on_delta`` is awaited with each piece of text as it arrives.
@@ -50,9 +52,9 @@ class OpenAIChatModel:
             async with asyncio.timeout(request.timeout):
                 return await self._complete(request, on_delta)
         except TimeoutError as error:
-            raise timed_out(self.base_url, request.model, request.timeout) from error
+            raise timed_out(without_userinfo(self.base_url), request.model, request.timeout) from error
         except SERVICE_ERRORS as error:
-            raise classified(error, address=self.base_url, model=request.model) from error
+            raise classified(error, address=without_userinfo(self.base_url), model=request.model) from error
 
     async def check(self, model: str) -> None:
         """Ask the service whether it is there, takes the key and knows ``model``, without a chat call.
@@ -70,13 +72,13 @@ class OpenAIChatModel:
                     await self._client().models.retrieve(model)
         except TimeoutError as error:
             raise Unreachable(
-                f"the model service at {self.base_url} did not answer within {CHECK_TIMEOUT:g} s. "
+                f"the model service at {without_userinfo(self.base_url)} did not answer within {CHECK_TIMEOUT:g} s. "
                 "Is it overloaded, or is base_url wrong?"
             ) from error
         except SERVICE_ERRORS as error:
             if isinstance(error, openai.NotFoundError) and error.code != "model_not_found":
                 return  # this service has no such page; that says nothing of the model
-            failure = classified(error, address=self.base_url, model=model)
+            failure = classified(error, address=without_userinfo(self.base_url), model=model)
             if isinstance(failure, Unreachable | Unauthorized | NotFound):
                 raise failure from error
 
@@ -89,7 +91,7 @@ class OpenAIChatModel:
         try:
             return await self._listed()
         except SERVICE_ERRORS as error:
-            raise classified(error, address=self.base_url, model="*") from error
+            raise classified(error, address=without_userinfo(self.base_url), model="*") from error
 
     async def _listed(self) -> list[str]:
         listed = await self._client().models.list(timeout=CHECK_TIMEOUT)

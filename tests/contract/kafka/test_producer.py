@@ -69,6 +69,19 @@ def test_a_record_over_the_limit_is_refused_and_its_neighbours_go_on(cluster: Cl
     assert [record.value() for record in read(consumer, 2)] == [b"before", b"after"]
 
 
+def test_a_producer_that_reports_failures_only_still_knows_when_all_is_taken(cluster: Cluster, unique: Unique) -> None:
+    topic = cluster.topic(unique("quiet"), partitions=2)
+    producer = cluster.producer(config={"delivery.report.only.error": True})
+    for number in range(200):
+        producer.produce(topic, b"%d" % number)
+    assert producer.flush(20) == 0
+    assert len(producer) == 0
+    assert producer.take_failures() == []
+    consumer = cluster.consumer(None)
+    consumer.assign({TopicPartition(topic, number): 0 for number in range(2)})
+    assert {record.value() for record in read(consumer, 200)} == {b"%d" % number for number in range(200)}
+
+
 def test_headers_and_key_count_towards_the_limit(cluster: Cluster, unique: Unique) -> None:
     topic = cluster.topic(unique("heads"))
     producer = cluster.producer(config={"message.max.bytes": 10_000})

@@ -32,7 +32,7 @@ class Shell:
 
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SAGE_", "OPENAI_"))}
-        return {**inherited, **self.variables}
+        return {**inherited, "SAGE_CONFIG": os.devnull, **self.variables}
 
     def __call__(self, *words: str, stdin: str = "", timeout: float = 120) -> Typed:
         done = subprocess.run(

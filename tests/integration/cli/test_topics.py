@@ -183,6 +183,45 @@ def test_ctrl_c_in_mid_run_drains_and_the_next_run_does_the_rest(with_broker: Sh
     assert sorted(values()) == list(range(60))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_drain_is_told_before_it_begins_and_a_second_signal_ends_it_at_once(
+    with_broker: Shell, number: signal.Signals
+) -> None:
+    shell = Shell(with_broker.folder)
+    shell.write("one.txt", "one\n")
+    shell.write(
+        "long.py",
+        "import threading\nfrom pathlib import Path\n"
+        "def long(text: str) -> str:\n    Path('begun').touch()\n    threading.Event().wait()\n    return text\n",
+    )
+    shell.write(
+        "long.yaml",
+        f"version: 1\nname: long-{number}\nsteps:\n"
+        "  lines: {source: file, config: {path: one.txt, follow: true}}\n"
+        "  long: {map: 'long.py:long', from: lines}\n"
+        "  out: {sink: topic, from: long, config: {topic: long-out}}\n",
+    )
+    begun = shell.folder / "begun"
+    begun.unlink(missing_ok=True)
+    process = shell.start("topology", "run", "long.yaml")
+    try:
+        wait_until(begun.exists, timeout=60, what="the step is at work")
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = ""
+        while "draining; press Ctrl-C again to end at once" not in said:  # an end without it fails below
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == "not drained: what was not committed is read again\ninterrupted\n"
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_run_that_takes_too_long_is_5(with_broker: Shell) -> None:
     shell = Shell(with_broker.folder)
     shell.write("few.txt", "one\n")

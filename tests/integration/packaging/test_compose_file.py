@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sage.version import __version__
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -16,22 +18,36 @@ def compose() -> dict[str, Any]:
 SERVICES = sorted(compose()["services"])
 
 
-def test_has_the_servers_of_a_cluster() -> None:
-    assert SERVICES == ["jaeger", "kafka", "milvus"]
+SERVERS = {"jaeger", "kafka", "milvus"}
+
+
+def test_has_the_servers_of_a_cluster_and_on_request_its_workers() -> None:
+    services = compose()["services"]
+    assert {name for name in SERVICES if "profiles" not in services[name]} == SERVERS
+    assert {name for name in SERVICES if services[name].get("profiles") == ["workers"]} == set(SERVICES) - SERVERS
+    assert set(SERVICES) - SERVERS == {"worker", "otel", "prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_pinned_checked_and_only_on_this_machine(name: str) -> None:
     service = compose()["services"][name]
-    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
-    assert service["healthcheck"]["test"]
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"])
+    assert name == "otel" or service["healthcheck"]["test"]  # its image has no program that could ask it
     assert service["restart"] == "unless-stopped"
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_workers_have_the_version_of_this_tree_and_files_that_are_here() -> None:
+    loaded = compose()
+    assert loaded["services"]["worker"]["image"] == f"sage-streams:{__version__}"
+    folders = [each.split(":")[0] for service in loaded["services"].values() for each in service.get("volumes", ())]
+    for path in [*(c["file"] for c in loaded["configs"].values()), *(f for f in folders if f.startswith("."))]:
+        assert (ROOT / path).exists()
 
 
 def test_data_is_kept_in_declared_volumes() -> None:
     used = {each.split(":")[0] for service in compose()["services"].values() for each in service.get("volumes", ())}
-    assert used == set(compose()["volumes"]) == {"kafka", "milvus"}
+    assert {each for each in used if not each.startswith(".")} == set(compose()["volumes"])
 
 
 def test_kafka_runs_without_zookeeper_and_without_topics_by_accident() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_what_every_record_would_meet_stops_the_stage_and_a_mended_service_answe
     assert everything(embedded_broker.clients(), f"{run.name}.dlq") == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("mode", ["limited", "failing", "garbage", "broken_off"])
+@pytest.mark.parametrize("mode", ["limited", "failing", "garbage", "empty", "broken_off"])
 def test_a_service_that_fails_for_a_while_is_asked_again_and_nothing_dies(
     run: Callable[[FakeOpenAI], Program], mode: Mode
 ) -> None:
@@ -104,6 +105,36 @@ def test_a_service_that_hangs_in_mid_run_makes_dead_letters_with_their_reason_an
     assert len(letters) == QUESTIONS
     assert all(dict(letter.headers() or ())["sage.attempts"] == b"3" for letter in letters)
     assert all(b"sk-secret-key" not in repr(letter.headers()).encode() for letter in letters)
+
+
+def test_requests_that_the_service_refuses_are_dead_at_once_and_asked_for_once(
+    run: Callable[[FakeOpenAI], Program], embedded_broker: EmbeddedBroker
+) -> None:
+    with FakeOpenAI(mode="refused") as service:
+        program = run(service)
+    letters = everything(embedded_broker.clients(), f"{run.name}.dlq")  # type: ignore[attr-defined]
+    assert program.process.returncode == 1, program.output
+    assert len(service.calls) == QUESTIONS, "an answer, and no trouble on the way to one: not asked again"
+    assert all(dict(letter.headers() or ())["sage.attempts"] == b"1" for letter in letters)
+    assert all(b"maximum context length" in repr(letter.headers()).encode() for letter in letters)
+
+
+def test_a_service_that_asks_to_wait_is_asked_again_no_sooner(run: Callable[[FakeOpenAI], Program]) -> None:
+    asked: list[float] = []
+    with FakeOpenAI(mode="limited", fail_first=QUESTIONS, retry_after=0.45) as service:
+        service.when_called = lambda: asked.append(time.monotonic())
+        program = run(service)
+    assert program.process.returncode == 0, program.output
+    assert len(answers(program)) == QUESTIONS
+    assert asked[QUESTIONS] - asked[0] >= 0.4, "the first back-off by itself would be 50 ms"
+
+
+def test_a_service_that_hangs_when_it_is_first_asked_stops_the_stage(run: Callable[[FakeOpenAI], Program]) -> None:
+    with FakeOpenAI(mode="hang") as service:
+        program = run(service)
+    assert program.process.returncode == 4, program.output
+    assert "did not answer within 10 s" in program.output
+    assert service.calls == []
 
 
 def test_a_service_that_is_not_there_stops_at_once(run: Callable[[FakeOpenAI], Program]) -> None:

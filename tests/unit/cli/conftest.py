@@ -41,6 +41,7 @@ def sage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SAGE_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.delenv("MILVUS_URI", raising=False)
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "sage-config.yaml"))
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def call(*words: str, stdin: bytes = b"") -> Outcome:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from sage import app
 from sage.llm.embedders.mock import MockTextEmbedder
@@ -66,6 +67,7 @@ def test_export_is_json_lines_to_a_pipe_or_a_file(sage: Sage, handbook: MemoryMa
     lines = [json.loads(line) for line in sage("memory", "export", "handbook").out.splitlines()]
     assert {line["metadata"]["source"] for line in lines} == {"docs/leave.md", "docs/canteen.md"}
     assert set(lines[0]) == {"id", "text", "metadata", "indexes"}
+    assert list(YAML(typ="safe").load_all(sage("memory", "export", "handbook", "-o", "yaml").out)) == lines
     done = sage("memory", "export", "handbook", "--to", "out.jsonl", "--vectors")
     assert (done.out, done.err) == ("", "wrote 2 passages to out.jsonl\n")
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

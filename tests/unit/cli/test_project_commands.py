@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from sage import app
 from sage.graph.yaml import parse_topology
@@ -65,6 +66,31 @@ def test_export_gives_the_same_topology_back(sage: Sage, qa: Path, tmp_path: Pat
     assert "questions" in sage("topology", "export", "qa.yaml", "--format", "mermaid").out
 
 
+FORMS = ("yaml", "asyncapi", "compose", "k8s", "keda")
+
+
+@pytest.mark.parametrize("form", [*FORMS, "mermaid"])
+def test_an_export_is_data_where_data_is_asked_for(sage: Sage, qa: Path, form: str) -> None:
+    words = ("topology", "export", "qa.yaml", "--format", form)
+    document = json.loads(sage(*words, "-o", "json").out)
+    assert YAML(typ="safe").load(sage(*words, "-o", "yaml").out) == document
+    text = sage(*words).out
+    if form == "mermaid":
+        assert document == {"mermaid": text}
+    elif form == "k8s":
+        assert (document["apiVersion"], document["kind"]) == ("v1", "List")
+        assert list(YAML(typ="safe").load_all(text)) == document["items"]
+    else:
+        assert YAML(typ="safe").load(text) == document
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_to_a_file_has_the_form_that_was_asked_for(sage: Sage, qa: Path, tmp_path: Path, form: str) -> None:
+    words = ("topology", "export", "qa.yaml", "--format", form, "-o", "json")
+    assert sage(*words, "--to", "export.json").out == ""
+    assert (tmp_path / "export.json").read_text() == sage(*words).out
+
+
 def test_the_schema_is_json(sage: Sage) -> None:
     assert "properties" in json.loads(sage("topology", "schema").out)
 
@@ -89,7 +115,7 @@ def test_an_environment_in_python_is_a_target(sage: Sage, tmp_path: Path) -> Non
         ("b.yaml", TOPOLOGY.replace("chat_promptor", "chat_promter"), 3, "did you mean chat_promptor?"),
         ("c.yaml", TOPOLOGY.replace("from: questions", "from: question"), 3, "questions"),
         ("d.yaml", TOPOLOGY.replace("path: questions.txt", "path: '${NOWHERE_SET}'"), 3, "NOWHERE_SET is not set"),
-        ("e.yaml", TOPOLOGY + "guarantee: exactly_once\n", 3, "not in this version"),
+        ("e.yaml", TOPOLOGY + "guarantee: exactly_twice\n", 3, "exactly_once"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_a_line(

@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from sage.cli.flags import Flags, UsageError
@@ -52,6 +54,36 @@ def test_json_and_yaml_hold_every_field() -> None:
     assert json.loads(text_of(shown.out)) == ROWS
     assert YAML(typ="safe", pure=True).load(text_of(other.out)) == ROWS
     assert "员工手册" in text_of(shown.out)
+
+
+TEXTS = st.one_of(st.text(max_size=60), st.text(alphabet="ab 01:#-?\n'\"\\._~=%@&*|>[]{},\x85\u2028", max_size=120))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(TEXTS, st.one_of(TEXTS, st.none(), st.booleans(), st.integers(), st.lists(TEXTS, max_size=3))))
+def test_yaml_says_what_json_says_whatever_the_texts_are(value: dict[str, Any]) -> None:
+    shown, other = make("json"), make("yaml")
+    shown.data(value)
+    other.data(value)
+    assert YAML(typ="safe", pure=True).load(text_of(other.out)) == json.loads(text_of(shown.out)) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["yes", "Off", "n", "1_000", "0x1f", "12:30:45", "2026-01-31", "1e3", ".inf", "=", "~"]
+)
+def test_what_old_yaml_takes_for_something_else_stands_in_quotes(text: str) -> None:
+    shown = make("yaml")
+    shown.data({"value": text})
+    assert text_of(shown.out) == f'value: "{text}"\n'
+
+
+def test_a_stream_is_json_lines_or_yaml_documents() -> None:
+    shown, other = make("json"), make("yaml")
+    for row in ROWS:
+        shown.record(row)
+        other.record(row)
+    assert [json.loads(line) for line in text_of(shown.out).splitlines()] == ROWS
+    assert list(YAML(typ="safe", pure=True).load_all(text_of(other.out))) == ROWS
 
 
 def test_nothing_is_an_empty_list_for_programs_and_a_remark_for_people() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.cli.text import columns, cut, milliseconds, one_line, width
+from sage.cli.text import columns, cut, day_and_time, milliseconds, one_line, width
 
 
 def test_chinese_takes_two_columns_and_colour_none() -> None:
@@ -42,3 +44,9 @@ def test_one_line_has_no_line_end(text: str) -> None:
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert milliseconds(seconds) == text
+
+
+def test_a_moment_is_told_in_this_machines_time_and_nothing_is_a_dash() -> None:
+    moment = datetime(2026, 11, 25, 16, 42, 51).astimezone()
+    assert day_and_time(int(moment.timestamp() * 1000)) == "2026-11-25 16:42:51"
+    assert day_and_time(0) == "-"

@@ -10,17 +10,23 @@ from typing import Any, cast
 import pytest
 
 from sage import LocalEnvironment, Source
-from sage.errors import InvalidTopology, NotFound, NotInThisVersion, SageError
+from sage.cluster.deployer import Deployer
+from sage.cluster.names import ControlTopics
+from sage.errors import Conflict, InvalidTopology, NotFound, SageError
 from sage.graph.builder import StreamBuilder
-from sage.ports import KafkaClients
+from sage.ports import KafkaClients, TopicSpec
+from sage.runtime.runs.runner import TopologyRunner
 from sage.testing import InMemoryClients
 from tests.support.waiting import wait_until
+from tests.unit.cluster.worker.steps import plus_one, times_ten
 
 MakeEnvironment = Callable[..., LocalEnvironment]
 
 
 class InMemoryBrokers:
     """What finding brokers gives, with a broker of this test's own."""
+
+    control_topics = ControlTopics("test")
 
     def __init__(self) -> None:
         self.broker = InMemoryClients()
@@ -31,8 +37,8 @@ class InMemoryBrokers:
         self.asked.append((flag, data_dir))
         return self
 
-    def clients(self, config: dict[str, Any]) -> KafkaClients:
-        self.config = config
+    def clients(self, config: dict[str, Any], own: dict[str, Any]) -> KafkaClients:
+        self.config = {**config, **own}
         return cast(KafkaClients, self.broker)
 
 
@@ -196,10 +202,6 @@ def test_the_plan_asks_the_sources_for_their_parts(environment: MakeEnvironment)
 def test_a_topology_that_cannot_run_is_refused_before_anything_is_started(
     environment: MakeEnvironment, brokers: InMemoryBrokers
 ) -> None:
-    env = environment(guarantee="exactly_once")
-    env.from_collection([1]).map(abs)
-    with pytest.raises(NotInThisVersion, match="guarantee exactly_once is not in this version"):
-        env.submit()
     with pytest.raises(InvalidTopology):
         environment("empty").submit()
     assert brokers.asked == []
@@ -259,3 +261,39 @@ def test_memory_is_there_when_the_topology_runs(environment: MakeEnvironment) ->
         _ = env.memory_manager
     env.submit()
     assert env.memory_manager is env.memory_manager
+
+
+def test_a_plan_that_is_another_than_the_deployed_one_of_its_name_does_not_join_its_groups(
+    environment: MakeEnvironment, brokers: InMemoryBrokers
+) -> None:
+    def wired(function: Any) -> LocalEnvironment:
+        env = environment()
+        env.from_topic("in").map(function, name="step").to("out")
+        return env
+
+    brokers.broker.admin().create([TopicSpec("in")])
+    deployer = Deployer(brokers.broker, brokers.control_topics)
+    deployer.deploy(wired(times_ten).plan())
+    with pytest.raises(Conflict, match=r"version 1 is deployed.*is another plan"):
+        wired(plus_one).submit()
+    wired(times_ten).submit()
+    deployer.stop("t")
+    wired(plus_one).submit()
+
+
+def test_a_start_that_is_interrupted_leaves_nobody_in_a_group(
+    environment: MakeEnvironment, brokers: InMemoryBrokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = brokers.broker.admin()
+
+    def interrupted(self: TopologyRunner) -> None:
+        wait_until(lambda: admin.members("t.first"), what="the first stage has joined its group")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TopologyRunner, "_keep_house", interrupted)
+    env = environment()
+    env.from_collection([1]).key_by(lambda value: value, name="first").map(str, name="second").collect()
+    with pytest.raises(KeyboardInterrupt):
+        env.submit()
+    env.stop()
+    assert [group for group in admin.list_groups() if admin.members(group)] == []

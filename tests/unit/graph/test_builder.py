@@ -201,7 +201,6 @@ def test_a_missing_variable_is_told_as_one(lines: DataStream[str]) -> None:
 def test_what_is_not_in_this_version_says_so(env: StreamBuilder, lines: DataStream[str]) -> None:
     keyed = lines.key_by("id")
     for call in (
-        lambda: keyed.process(clean, state=BaseModel),
         lambda: keyed.window(60),
         lambda: lines.join(lines, within=1),
         lambda: lines.lookup("table"),
@@ -211,6 +210,21 @@ def test_what_is_not_in_this_version_says_so(env: StreamBuilder, lines: DataStre
         assert isinstance(error, NotInThisVersion)
         assert "is not in this version" in str(error)
         assert "test_builder.py" in str(error)
+
+
+def test_a_step_with_state_needs_a_name_of_its_own(lines: DataStream[str]) -> None:
+    error = told(lambda: lines.key_by("id").process(clean, state=BaseModel))
+    assert "needs a name of its own" in str(error)
+    assert "test_builder.py" in str(error)
+
+
+def test_a_loop_is_a_union_that_records_may_come_back_to(env: StreamBuilder, lines: DataStream[str]) -> None:
+    loop = lines.loop(max_hops=3)
+    again = loop.map(clean, name="again")
+    loop.close(again)
+    step = env.build().by_name["loop"]
+    assert (step.kind, step.max_hops, [given.step for given in step.inputs]) == ("union", 3, [lines.name, "again"])
+    assert "max_hops must be at least 1" in str(told(lambda: lines.loop(max_hops=0)))
 
 
 def test_names_and_defaults_of_the_topology_are_checked() -> None:

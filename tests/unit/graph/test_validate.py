@@ -123,6 +123,16 @@ def test_a_cycle_is_told_once_and_steps_behind_it_are_not_blamed() -> None:
         ),
         ([source(), step("a_b", "in"), to("out", "t.a.b", "in")], "can't write topic t.a.b: t.a_b is step a_b's"),
         ([source("in", "t.a"), step("a", "in")], "can't read topic t.a: t.a is step a's; read from"),
+        (
+            [source(), step("a", "in"), step("a_retry", "a")],
+            "step a_retry would share its topic t.a_retry with that of a",
+        ),
+        ([source(), step("a_journal", "in"), step("a", "in")], "t.a.journal: Kafka takes . and _ for the same"),
+        (
+            [source(), step("a", "in"), to("out", "t.a.retry", "a")],
+            "can't write topic t.a.retry: t.a.retry is step a's",
+        ),
+        ([source(), step("a", "in"), source("more", "t.a.changelog")], "can't read topic t.a.changelog"),
         ([source(), to("out", "t.dlq", "in")], "can't write topic t.dlq: t.dlq is SAGE's own topic's"),
         ([source("in", "a.b"), to("out", "a_b", "in")], "topics a.b and a_b are one to Kafka"),
         ([source(), to("out", "__sage.topologies", "in")], "is Kafka's or SAGE's own"),

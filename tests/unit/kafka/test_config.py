@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import select
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sage.errors import InvalidTopology
 from sage.kafka import config
+from sage.kafka.admin import ConfluentAdmin
 from sage.kafka.clients import ConfluentClients
+from tests.support.waiting import wait_until
 
 
 def consumer(user: dict[str, Any], call: dict[str, Any], protocol: config.GroupProtocol) -> dict[str, Any]:
@@ -109,3 +114,35 @@ def test_bootstrap_addresses(text: str, addresses: list[tuple[str, int]]) -> Non
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidTopology, match=r"host:port"):
         list(config.bootstrap_addresses(text))
+
+
+def test_only_a_caller_and_no_user_can_do_without_reports_of_success() -> None:
+    reported = config.producer_config("k:9092", {config.FAILURES_ONLY: True}, {}, transactional_id=None)
+    assert reported[config.FAILURES_ONLY] is False
+    not_reported = config.producer_config("k:9092", {}, {config.FAILURES_ONLY: True}, transactional_id=None)
+    assert not_reported[config.FAILURES_ONLY] is True
+
+
+THREADS = Path("/proc/self/task")
+
+
+@pytest.mark.skipif(not THREADS.exists(), reason="this system does not show its threads")
+def test_brokers_that_are_away_cost_no_new_thread_with_every_try() -> None:
+    """Nor an error with every try that nobody takes: both would grow for as long as they are away."""
+    tries = 0
+    with socket.create_server(("127.0.0.1", 0)) as refusing:
+        address = f"127.0.0.1:{refusing.getsockname()[1]}"
+        admin = ConfluentAdmin(config.admin_config(address, {}), reader_config=lambda group: {}, address=address)
+
+        def tried(times: int) -> bool:
+            nonlocal tries
+            while select.select([refusing], [], [], 0.05)[0]:
+                refusing.accept()[0].close()
+                tries += 1
+            return tries >= times
+
+        wait_until(lambda: tried(2), what="it knows its brokers")
+        before = {task.name for task in THREADS.iterdir()}
+        wait_until(lambda: tried(6), what="it has tried again and again")
+        assert {task.name for task in THREADS.iterdir()} <= before
+        admin.close()

@@ -22,7 +22,7 @@ from sage.ports import CommitRefused, ProducerFatal, TransactionAbortable
     ("code", "kind"),
     [
         (KafkaError._AUTHENTICATION, errors.Unauthorized),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, errors.Unauthorized),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, errors.Forbidden),
         (KafkaError._ALL_BROKERS_DOWN, errors.Unreachable),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, errors.NotFound),
         (KafkaError.MSG_SIZE_TOO_LARGE, errors.RecordTooLarge),
@@ -46,7 +46,7 @@ def test_a_failed_call(code: int, kind: type[errors.SageError]) -> None:
         (KafkaError.REBALANCE_IN_PROGRESS, errors.TransientFailure),
         (KafkaError.STALE_MEMBER_EPOCH, errors.TransientFailure),
         (KafkaError._WAIT_COORD, errors.TransientFailure),
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, errors.Unauthorized),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, errors.Forbidden),
     ],
 )
 def test_a_failed_commit(code: int, kind: type[Exception]) -> None:
@@ -97,3 +97,19 @@ def test_the_unreachable_broker_has_the_documented_words() -> None:
 
 def test_an_exception_with_plain_text_is_an_error_too() -> None:
     assert kafka_error(KafkaException("odd")).str() == "odd"
+
+
+def test_a_consumer_that_is_of_no_more_use_says_so_by_its_code_alone() -> None:
+    found = poll_failure(KafkaError(KafkaError._FATAL, "Fatal error: fenced"), "consume", address="k:9092")
+    assert isinstance(found, errors.StageStopped)
+
+
+def test_a_static_members_name_that_is_taken_may_be_free_later() -> None:
+    taken = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+    error = KafkaError(KafkaError._FATAL, f"Fatal error: {taken}: ConsumerGroupHeartbeat fatal error: {taken}")
+    assert isinstance(poll_failure(error, "consume", address="k:9092"), errors.TransientFailure)
+
+
+def test_a_broker_that_leaves_the_cluster_in_mid_question_is_away_and_not_the_end_of_a_stage() -> None:
+    error = sage_error(KafkaError(KafkaError._DESTROY_BROKER), "describe topics", address="localhost:9092")
+    assert isinstance(error, errors.Unreachable)

@@ -10,7 +10,7 @@ from sage.errors import NotFound
 from sage.graph.topology import Input, Step, Topology
 from sage.operations import dead_letters
 from sage.operations.runs import explain_deaths, nothing_new
-from sage.runtime.dead_letters import dead_letter
+from sage.runtime.retries.dead_letters import dead_letter
 from sage.testing.broker import InMemoryClients
 from sage.testing.in_memory_log import InMemoryMessage
 from tests.unit.operations.conftest import Write
@@ -26,7 +26,10 @@ def kill(clients: InMemoryClients, write: Write, value: bytes, error: BaseExcept
     found: list[InMemoryMessage] = []
     while not found or found[-1].value() != value:
         found += consumer.poll(100, 0.1)  # type: ignore[arg-type]
-    letter = dead_letter(found[-1], error, topology="qa", step=step, code="tests.prompt", worker="w1", attempts=3)
+    letter = dead_letter(
+        found[-1], error, topology="qa", stage=step, step=step, code="tests.prompt", worker="w1", attempts=3,
+        topic="qa.dlq",
+    )  # fmt: skip
     write("qa.dlq", [letter.value], key=letter.key, headers=letter.headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_a_command_that_fails_ends_it_with_its_exit_code(tmp_path: Path, capfd: 
 
 
 def test_it_keeps_away_from_brokers_that_are_not_its_own() -> None:
-    assert own_broker({"SAGE_BOOTSTRAP_SERVERS": "prod:9092", "HOME": "/h"}) == {"HOME": "/h"}
+    own = own_broker({"SAGE_BOOTSTRAP_SERVERS": "prod:9092", "HOME": "/h"})
+    assert own == {"HOME": "/h", "SAGE_CONFIG": os.devnull}
 
 
 def test_the_script_is_that_of_the_documentation() -> None:

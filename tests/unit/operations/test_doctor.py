@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sage.cluster.names import ControlTopics
 from sage.errors import Unreachable
 from sage.operations import doctor
 from sage.operations.doctor import Finding, World, diagnose
@@ -24,6 +25,10 @@ class FakeBrokers:
 
     address: str = "in-memory"
     origin: str = "SAGE_BOOTSTRAP_SERVERS"
+
+    @property
+    def control_topics(self) -> ControlTopics:
+        return ControlTopics()
 
     def clients(self) -> InMemoryClients:
         return InMemoryClients()
@@ -135,6 +140,7 @@ def test_brokers_that_do_not_answer_fail_and_none_at_all_is_a_warning(tmp_path: 
         ({"group_protocol": "consumer", "min_session_timeout_ms": "45000"}, "warn", "after 45 s at the earliest"),
         ({"group_protocol": "consumer"}, "info", "45 s by default"),
         ({"group_protocol": "classic"}, "ok", "classic protocol"),
+        ({"group_protocol": "classic", "embedded": "true"}, "info", "stay its own until it is started again"),
     ],
 )
 def test_the_real_bound_of_a_takeover_is_printed(

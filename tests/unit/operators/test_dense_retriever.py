@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -9,7 +10,8 @@ from sage.errors import DimensionMismatch, MemoryFailure, NotFound
 from sage.llm.embedders import MockTextEmbedder
 from sage.memory import InMemoryVectorStore, MemoryManager
 from sage.operators import DenseRetriever
-from tests.support.operator_contexts import open_context, record_context
+from sage.spec.context import Context, Services, StepScope
+from tests.support.operator_contexts import open_context, process, record_context
 
 TEXTS = ["annual leave is 20 days", "the canteen opens at noon", "停车场在地下"]
 
@@ -32,7 +34,7 @@ async def opened(memory: MemoryManager, **config: Any) -> DenseRetriever:
 async def test_documents_are_written_and_the_rest_is_left_alone(memory: MemoryManager) -> None:
     operator = await opened(memory, top_k=2)
     record = {"query": "annual leave days", "id": "q1", "documents": ["old"], "history": []}
-    out = operator.process(record, record_context(open_context(memory)))
+    out = await operator.process(record, record_context(open_context(memory)))
     assert {key: out[key] for key in ("query", "id", "history")} == {
         "query": "annual leave days",
         "id": "q1",
@@ -47,7 +49,7 @@ async def test_documents_are_written_and_the_rest_is_left_alone(memory: MemoryMa
 
 async def test_a_text_counts_as_a_query(memory: MemoryManager) -> None:
     operator = await opened(memory, topk=1)
-    out = operator.process("canteen noon", record_context(open_context(memory)))
+    out = await operator.process("canteen noon", record_context(open_context(memory)))
     assert out["query"] == "canteen noon"
     assert [document["text"] for document in out["documents"]] == [TEXTS[1]]
 
@@ -62,7 +64,7 @@ async def test_a_batch_is_embedded_in_one_call_and_searched_in_one(memory: Memor
 
     memory.connect_collection("handbook", embedding_model=Counting(32))
     operator = await opened(memory, top_k=1)
-    out = operator.process_batch(["annual leave", {"query": "canteen"}, "停车场"], [])
+    out = await process(operator, ["annual leave", {"query": "canteen"}, "停车场"])
     assert [one["documents"][0]["text"] for one in out] == TEXTS
     assert Counting.calls == [3]
 
@@ -71,20 +73,35 @@ async def test_filter_and_index_narrow_the_search(memory: MemoryManager) -> None
     context = record_context(open_context(memory))
     for config in ({"filter": {"source": "leave.md"}}, {"filter": 'source == "leave.md"', "index": "english"}):
         operator = await opened(memory, **config)
-        assert [one["text"] for one in operator.process("canteen", context)["documents"]] == [TEXTS[0]]
+        assert [one["text"] for one in (await operator.process("canteen", context))["documents"]] == [TEXTS[0]]
     operator = await opened(memory, index="english")
-    assert len(operator.process("停车场", context)["documents"]) == 2
+    assert len((await operator.process("停车场", context))["documents"]) == 2
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_question_that_nothing_is_found_for_goes_to_the_empty_branch_if_somebody_reads_it(
+    memory: MemoryManager, is_read: bool
+) -> None:
+    operator = await opened(memory, filter={"lang": "fr"})
+    scope = StepScope(
+        "test", "step", cast(Services, None), logging.getLogger("test"),
+        read_branches=frozenset({"empty"} if is_read else ()),
+    )  # fmt: skip
+    ctx = Context(scope)
+    (out,) = await operator.process_batch(["leave"], [ctx])
+    assert out["documents"] == []
+    assert (ctx.diverted, ctx.take_emitted()) == ((True, [("empty", out)]) if is_read else (False, None))
 
 
 async def test_a_record_without_a_query_is_refused_with_its_fields(memory: MemoryManager) -> None:
     operator = await opened(memory)
     with pytest.raises(KeyError, match="query") as caught:
-        operator.process_batch([{"query": "fine"}, {"id": 1, "text": "x"}], [])
+        await process(operator, [{"query": "fine"}, {"id": 1, "text": "x"}])
     assert "the record has: id, text" in caught.value.__notes__
     with pytest.raises(TypeError, match="query is a int"):
-        operator.process_batch([{"query": 3}], [])
+        await process(operator, [{"query": 3}])
     with pytest.raises(TypeError, match="not list"):
-        operator.process_batch([["a"]], [])  # type: ignore[list-item]
+        await process(operator, [["a"]])
 
 
 async def test_what_is_missing_is_found_out_before_the_first_record(memory: MemoryManager) -> None:

@@ -10,7 +10,7 @@ from sage.llm.embedders import MockTextEmbedder
 from sage.memory import InMemoryVectorStore, MemoryManager
 from sage.operators import Embedder, MemoryWriter, TextSplitter
 from sage.spec.context import Context
-from tests.support.operator_contexts import open_context
+from tests.support.operator_contexts import open_context, process
 
 NONE = cast(Context, None)
 
@@ -57,7 +57,7 @@ def texts(memory: MemoryManager) -> dict[str, str]:
 
 async def test_passages_are_stored_and_the_collection_made(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32")
-    written = writer.process_batch(page("one", "two"), [])
+    written = await process(writer, page("one", "two"))
     assert outcomes(written) == ["added", "added"]
     assert written[0]["id"] == "leave.md#0"
     assert "vector" not in written[0]
@@ -69,10 +69,10 @@ async def test_passages_are_stored_and_the_collection_made(memory: MemoryManager
 async def test_writing_a_document_twice_changes_and_embeds_nothing(memory: MemoryManager, embedder: Counting) -> None:
     memory.create_collection("handbook", embedding_model=embedder)
     writer = await opened(memory)
-    writer.process_batch(page("one", "two"), [])
+    await process(writer, page("one", "two"))
     embedder.texts.clear()
     for again in (writer, await opened(memory)):
-        assert outcomes(again.process_batch(page("one", "two"), [])) == ["unchanged", "unchanged"]
+        assert outcomes(await process(again, page("one", "two"))) == ["unchanged", "unchanged"]
     assert embedder.texts == []
     assert len(texts(memory)) == 2
 
@@ -82,9 +82,9 @@ async def test_a_changed_document_replaces_its_passages_and_no_others(
 ) -> None:
     memory.create_collection("handbook", embedding_model=embedder)
     writer = await opened(memory)
-    writer.process_batch(page("one", "two", "three") + page("other", path="leave.md.bak"), [])
+    await process(writer, page("one", "two", "three") + page("other", path="leave.md.bak"))
     embedder.texts.clear()
-    written = writer.process_batch(page("one", "TWO"), [])
+    written = await process(writer, page("one", "TWO"))
     assert outcomes(written) == ["updated", "updated"], "the first for its count of passages"
     assert embedder.texts == ["Part 1\n\nTWO"], "a text that stayed keeps its vector"
     assert texts(memory) == {"leave.md#0": "one", "leave.md#1": "TWO", "leave.md.bak#0": "other"}
@@ -92,29 +92,29 @@ async def test_a_changed_document_replaces_its_passages_and_no_others(
 
 async def test_a_document_without_text_is_deleted(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32")
-    writer.process_batch(page("one", "two") + page("other", path="b.md"), [])
-    assert outcomes(writer.process_batch(page(path="leave.md"), [])) == ["empty"]
+    await process(writer, page("one", "two") + page("other", path="b.md"))
+    assert outcomes(await process(writer, page(path="leave.md"))) == ["empty"]
     assert texts(memory) == {"b.md#0": "other"}
 
 
 async def test_old_and_new_in_one_batch_end_with_the_new(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32")
     both = page("one", "two", "three") + page("ONE")
-    assert outcomes(writer.process_batch(both, [])) == ["added", "added", "added", "updated"]
+    assert outcomes(await process(writer, both)) == ["added", "added", "added", "updated"]
     assert texts(memory) == {"leave.md#0": "ONE"}
 
 
 async def test_much_longer_earlier_versions_are_deleted_whole(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32")
-    writer.process_batch(page(*[f"part {n}" for n in range(300)]), [])
-    writer.process_batch(page("one"), [])
+    await process(writer, page(*[f"part {n}" for n in range(300)]))
+    await process(writer, page("one"))
     assert texts(memory) == {"leave.md#0": "one"}
 
 
 async def test_replacing_can_be_turned_off(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32", replace=False)
-    writer.process_batch(page("one", "two"), [])
-    writer.process_batch(page("ONE"), [])
+    await process(writer, page("one", "two"))
+    await process(writer, page("ONE"))
     assert texts(memory) == {"leave.md#0": "ONE", "leave.md#1": "two"}
 
 
@@ -122,8 +122,8 @@ async def test_a_batch_that_failed_half_way_can_be_written_again(memory: MemoryM
     writer = await opened(memory, embedding="mock/32")
     bad = [*page("one", "two"), {"id": "x", "text": "words", "metadata": {}, "vector": [1.0]}]
     with pytest.raises(DimensionMismatch):
-        writer.process_batch(bad, [])
-    assert outcomes(writer.process_batch(bad[:2], [])) == ["unchanged", "unchanged"]
+        await process(writer, bad)
+    assert outcomes(await process(writer, bad[:2])) == ["unchanged", "unchanged"]
 
 
 async def test_vectors_that_come_along_are_used(memory: MemoryManager, embedder: Counting) -> None:
@@ -131,17 +131,17 @@ async def test_vectors_that_come_along_are_used(memory: MemoryManager, embedder:
     model = Embedder(Embedder.Config(model="mock/32"))
     await model.open(open_context(memory))
     writer = await opened(memory)
-    writer.process_batch(model.process_batch(page("one", "two"), []), [])
+    await process(writer, await process(model, page("one", "two")))
     assert embedder.texts == []
     assert memory.connect_collection("handbook").retrieve("two", top_k=1) == ["Part 1\n\ntwo"]
 
 
 async def test_records_without_an_id_are_named_by_their_content(memory: MemoryManager) -> None:
     writer = await opened(memory, embedding="mock/32")
-    first = writer.process({"text": "a", "metadata": {"x": 1}}, NONE)
+    first = await writer.process({"text": "a", "metadata": {"x": 1}}, NONE)
     assert first["stored"] == "added"
-    assert writer.process({"text": "a", "metadata": {"x": 1}}, NONE) == {**first, "stored": "unchanged"}
-    assert writer.process("bare text", NONE)["stored"] == "added"
+    assert await writer.process({"text": "a", "metadata": {"x": 1}}, NONE) == {**first, "stored": "unchanged"}
+    assert (await writer.process("bare text", NONE))["stored"] == "added"
     assert len(texts(memory)) == 2
 
 
@@ -149,12 +149,12 @@ async def test_records_that_cannot_be_stored_are_refused(memory: MemoryManager, 
     memory.create_collection("handbook", embedding_model=embedder).add_metadata_field("year", int)
     writer = await opened(memory)
     with pytest.raises(KeyError, match="text") as caught:
-        writer.process_batch([{"query": "x"}], [])
+        await process(writer, [{"query": "x"}])
     assert "the record has: query" in caught.value.__notes__
     with pytest.raises(TypeError, match="metadata is a list"):
-        writer.process_batch([{"text": "x", "metadata": ["y"]}], [])
+        await process(writer, [{"text": "x", "metadata": ["y"]}])
     with pytest.raises(MemoryFailure, match="'year' is declared int"):
-        writer.process_batch([{"text": "x", "metadata": {"year": "2024"}}], [])
+        await process(writer, [{"text": "x", "metadata": {"year": "2024"}}])
 
 
 async def test_an_index_made_with_a_function_is_named_and_others_can_be_chosen(memory: MemoryManager) -> None:
@@ -165,9 +165,9 @@ async def test_an_index_made_with_a_function_is_named_and_others_can_be_chosen(m
     other = MemoryManager(store=store)
     writer = await opened(other)
     with pytest.raises(IndexFilterMissing, match="'english'"):
-        writer.process_batch(page("one"), [])
+        await process(writer, page("one"))
     chosen = await opened(other, indexes=["all"])
-    chosen.process_batch(page("one"), [])
+    await process(chosen, page("one"))
     assert made.retrieve("one", index_name="all") == ["Part 0\n\none"]
 
 

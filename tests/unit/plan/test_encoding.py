@@ -87,7 +87,8 @@ def test_a_plan_is_plain_json_without_secrets() -> None:
 def test_json_names_code_and_topics() -> None:
     content = plan().to_json()
     (stage,) = content["stages"]
-    assert [step["target"] for step in stage["steps"]] == [f"{__name__}:Model", f"{__name__}:clean"]
+    targets = {step["name"]: step["target"] for step in content["steps"]}
+    assert [targets[name] for name in stage["steps"]] == [f"{__name__}:Model", f"{__name__}:clean"]
     assert stage["outputs"][0]["topic"] == "out"
     assert content["external"] == ["in"]
 

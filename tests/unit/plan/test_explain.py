@@ -16,7 +16,7 @@ def test_the_plan_is_explained_stage_by_stage() -> None:
     env.from_topic("questions").map(clean, partitions=4).filter(bool, name="keep").map(ask, concurrency=8).to("answers")
     plan = compile_plan(env.build())
     assert explain(plan) == (
-        "qa: 5 steps in 2 stages, 3 topics\n"
+        "qa: 5 steps in 2 stages, 5 topics\n"
         "\n"
         "clean + keep  [sync]\n"
         "  reads   questions\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, cast
 
 import orjson
@@ -14,14 +16,18 @@ from sage.graph.stream import DataStream
 from sage.model.partition import TopicPartition
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
-from sage.ports import RawMessage, TopicSpec, Tracer
-from sage.runtime.actor import Actor
-from sage.runtime.assembly import assemble_actor, bind_stage
-from sage.runtime.async_task import AsyncTask
-from sage.runtime.outbox import Outbox
-from sage.runtime.stage_context import StageSetting
-from sage.runtime.sync_task import SyncTask
-from sage.runtime.topics import prepare_topics
+from sage.ports import Commit, RawMessage, TopicSpec, Tracer
+from sage.runtime.actors.actor import Actor
+from sage.runtime.actors.holds import Holds
+from sage.runtime.batches.outbox import Outbox
+from sage.runtime.batches.sync_task import SyncTask
+from sage.runtime.concurrent.async_task import AsyncTask
+from sage.runtime.retries.parking import ScanParked, scan_parked
+from sage.runtime.runs.assembly import assemble_actor, bind_stage
+from sage.runtime.runs.topics import prepare_topics
+from sage.runtime.steps.stage_context import StageSetting
+from sage.spec.options import Guarantee
+from sage.state.in_memory import MemoryStores
 from sage.testing.broker import InMemoryClients, InMemoryMessage
 from sage.testing.services import ScriptedServices
 from sage.testing.virtual_time import ManualClock, VirtualBridge, VirtualLoop
@@ -59,6 +65,7 @@ class Bench:
         build: adds steps to the stream of the topic ``in``.
         stage: the stage on the bench; the first that reads ``in`` by default.
         partitions: of the topic ``in``.
+        parks: whether records may go into the retry topic; a task by itself does not read it back.
         format: of the topic ``in``.
     """
 
@@ -73,8 +80,10 @@ class Bench:
         queue_limit: int = 100_000,
         tracer: Tracer | None = None,
         fuse: bool = True,
+        guarantee: Guarantee = "at_least_once",
+        parks: bool = True,
     ) -> None:
-        builder = StreamBuilder("t")
+        builder = StreamBuilder("t", guarantee=guarantee)
         build(cast("DataStream[Any]", builder.from_topic(IN, format=format)))  # type: ignore[call-overload]
         self.plan: Plan = compile_plan(builder.build(), fuse=fuse)
         self.clock = ManualClock()
@@ -89,7 +98,10 @@ class Bench:
         OPEN.append(self)
         self.bridge = VirtualBridge(self.loop)
         self._stage = self.plan.by_name[stage] if stage else self.plan.stages[0]
+        if not parks:
+            self._stage = replace(self._stage, retry_topic="")
         self._ids = {name: info.topic_id for name, info in topics.items()}
+        self._partitions = {name: info.partitions for name, info in topics.items()}
         self._tracer = tracer or SameTrace()
         self.setting = self.new_setting()
         self.producer = self.clients.producer()
@@ -109,25 +121,33 @@ class Bench:
         """The stage's setting, as another worker would make its own."""
         steps = bind_stage(self.plan, self._stage, ScriptedServices(), {})
         return StageSetting(
-            self.plan, self._stage, steps, self._ids, self.clock, self._tracer, "worker-1", random=random.Random(7)
-        )
+            self.plan, self._stage, steps, self._ids, self.clock, self._tracer, "worker-1",
+            partitions=self._partitions, random=random.Random(7),
+        )  # fmt: skip
 
     def sync_task(self) -> SyncTask:
         """The stage's task, opened."""
-        task = SyncTask(self.setting, Outbox(self.producer, self.plan.dead_letter_topic), self.bridge.call)
-        task.open()
+        task = SyncTask(self.setting, Outbox(self.producer), self.bridge.call, self._scan())
+        task.open(self.holds())
         return task
+
+    def _scan(self) -> ScanParked:
+        return partial(scan_parked, self.clients, clock=self.clock, stopping=self.setting.stopping)
+
+    def holds(self) -> Holds:
+        """What pauses single partitions of nobody's consumer."""
+        return Holds(self.clients.consumer(None), self.clock)
 
     def async_task(self, *partitions: int) -> AsyncTask:
         """The stage's task, opened and assigned the partitions of ``in``."""
-        task = AsyncTask(self.setting, self.producer, self.bridge)
-        task.open()
-        task.assigned([TopicPartition(IN, number) for number in partitions or (0,)])
+        task = AsyncTask(self.setting, self.bridge, self._scan(), producer=self.producer)
+        task.open(self.holds())
+        task.assigned({TopicPartition(IN, number): Commit(None) for number in partitions or (0,)})
         return task
 
     def actor(self) -> Actor:
         """An actor of the stage, opened; ``step`` it by hand."""
-        actor = assemble_actor(self.new_setting(), self.clients, self.bridge)
+        actor = assemble_actor(self.new_setting(), self.clients, self.bridge, MemoryStores())
         actor.open()
         return actor
 

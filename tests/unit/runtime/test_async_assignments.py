@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from sage.ports import Commit
+from tests.unit.runtime.acting import revoked
 from tests.unit.runtime.bench import Bench, at
 from tests.unit.runtime.watched import Watched, flaky_bench, numbered, watched_bench
 
@@ -17,7 +19,7 @@ def test_a_revoke_lets_work_finish_starts_nothing_new_and_gives_the_prefix() -> 
     task = bench.async_task()
     task.accept(bench.feed(*numbered(1, 2, 1, 1), keys=[b"a", b"b", b"c", b"d"]))
     bench.run(0.5)
-    assert task.revoked([at()], 5.0) == {at(): 2}
+    assert revoked(task, [at()], 5.0) == {at(): 2}
     assert watched.started == [0, 1]
     assert bench.out() == [0, 1]
     bench.run(60)
@@ -31,7 +33,7 @@ def test_a_revoke_waits_no_longer_than_it_may_and_cancels_the_rest() -> None:
     task = bench.async_task()
     task.accept(bench.feed(*numbered(1, 100, 1), keys=[b"a", b"b", b"c"]))
     before = bench.clock.monotonic()
-    assert task.revoked([at()], 5.0) == {at(): 1}
+    assert revoked(task, [at()], 5.0) == {at(): 1}
     assert bench.clock.monotonic() - before == pytest.approx(5.0, abs=0.1)
     bench.run(200)
     assert watched.running == 0
@@ -45,7 +47,7 @@ def test_other_partitions_run_on_while_one_is_revoked() -> None:
     task = bench.async_task(0, 1)
     bench.feed({"n": 0, "takes": 3}, partition=0)
     task.accept(bench.feed({"n": 1, "takes": 4}, partition=1))
-    assert task.revoked([at(0)], 5.0) == {at(0): 1}
+    assert revoked(task, [at(0)], 5.0) == {at(0): 1}
     bench.run(2)
     assert task.settled() == {at(1): 1}
     assert bench.out() == [0, 1]
@@ -82,7 +84,7 @@ def test_a_late_result_of_a_dead_assignment_moves_nothing() -> None:
     task.accept(bench.feed("x"))
     bench.run(1)
     task.lost([at()])
-    task.assigned([at()])
+    task.assigned({at(): Commit(None)})
     bench.run(1.5)
     assert task.settled() == {}
     assert bench.out() == []
@@ -115,7 +117,7 @@ def test_an_assignment_ends_the_one_before_it_though_nobody_said_so() -> None:
     task = bench.async_task()
     task.accept(bench.feed(*numbered(1)))
     bench.run(0.5)
-    task.assigned([at()])
+    task.assigned({at(): Commit(None)})
     bench.run(5)
     assert (bench.out(), task.settled(), task.idle()) == ([], {}, True)
 
@@ -152,7 +154,7 @@ def test_a_next_try_that_comes_due_while_a_revoke_waits_is_not_made() -> None:
     task = bench.async_task()
     task.accept(bench.feed("a", "b", keys=[b"a", b"b"]))
     bench.run(0.01)
-    assert task.revoked([at()], 5.0) == {at(): 0}
+    assert revoked(task, [at()], 5.0) == {at(): 0}
     assert calls == ["a", "b"]
 
 
@@ -171,7 +173,7 @@ def test_a_record_that_waits_for_its_next_try_does_not_hold_up_a_revoke_and_does
     task.accept(bench.feed("a", "b", keys=[b"a", b"b"]))
     bench.run(0.01)
     before = bench.clock.monotonic()
-    assert task.revoked([at()], 5.0) == {at(): 0}
+    assert revoked(task, [at()], 5.0) == {at(): 0}
     assert bench.clock.monotonic() - before < 0.1
     bench.run(60)
     assert [value for value, _ in flaky.calls] == ["a", "b"]

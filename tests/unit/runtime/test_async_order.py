@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.model.identity import SAGE_ID, topic_root
-from sage.runtime.window import Window
+from sage.runtime.concurrent.async_task import AsyncTask
+from sage.runtime.concurrent.window import Window
+from tests.unit.runtime.acting import Gate, consumer_of, turn
 from tests.unit.runtime.bench import IN, TRACE, Bench, at, text
 from tests.unit.runtime.watched import DURATIONS, KEYED, Watched, numbered, watched_bench
 
@@ -167,4 +171,56 @@ def test_room_comes_back_from_records_of_partitions_that_are_gone() -> None:
     task.lost([at()])
     bench.run()
     assert task.room() == task.window_size
+    assert task.idle()
+
+
+# ------------------------------------------------------------------------------------- between partitions
+
+
+@pytest.mark.parametrize("seconds", [0.05, 2.0])
+def test_a_long_backlog_of_one_partition_does_not_keep_another_out(seconds: float) -> None:
+    """A client gives what it has fetched in the order in which it came: thousands of one partition, then others."""
+    ended: list[Any] = []
+
+    async def call(value: Any) -> Any:
+        await asyncio.sleep(seconds)
+        ended.append(value)
+        return value
+
+    bench = Bench(lambda s: s.map(call, name="work", concurrency=2), partitions=2)
+    actor = bench.actor()
+    turn(bench, actor)
+    consumer, poll = consumer_of(actor), consumer_of(actor).poll
+
+    def first_partition_first(most: int, timeout: float) -> Any:
+        consumer._turn = -1
+        return poll(most, timeout)
+
+    consumer.poll = first_partition_first  # type: ignore[method-assign]
+    bench.feed(*range(2_000), partition=0)
+    turn(bench, actor, times=5)
+    bench.feed("late", partition=1)
+    while "late" not in ended:
+        assert len(ended) < 400, "it waits for all of the backlog"
+        turn(bench, actor, seconds=0.02)
+
+
+def test_outputs_that_wait_to_leave_fill_the_window_too() -> None:
+    gate = Gate()
+
+    async def grow(value: str) -> str:
+        await gate(value)
+        return value * 600
+
+    bench = Bench(lambda s: s.map(grow, name="work", concurrency=8), guarantee="exactly_once")
+    actor = bench.actor()
+    task = cast(AsyncTask, actor.task)
+    task._window = replace(task._window, max_bytes=1_000)
+    bench.feed("a", "b", "c", keys=[b"1", b"2", b"3"])
+    gate.open("b", "c")
+    turn(bench, actor, seconds=0.15, times=4)
+    assert task.room() == 0
+    gate.open("a")
+    turn(bench, actor, seconds=0.15, times=6)
+    assert task.room() > 0
     assert task.idle()

@@ -33,7 +33,7 @@ class Batches:
             return [value * 10 for value in values]
 
         policy = {"max_size": 4, "max_wait": 0.01} | options
-        return Bench(lambda s: s.map_batches(together, name="batch", **policy))
+        return Bench(lambda s: s.map_batches(together, name="batch", **policy), parks=False)
 
 
 def test_a_batch_is_filled_or_its_first_record_has_waited_long_enough() -> None:

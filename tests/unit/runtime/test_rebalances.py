@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.runtime.acting import GROUP, Gate, committed, consumer_of, gated_bench, sync_bench, turn
+from tests.unit.runtime.acting import GROUP, Gate, committed, consumer_of, gated_bench, inputs_of, sync_bench, turn
 from tests.unit.runtime.bench import Bench, at
 
 
@@ -21,7 +21,7 @@ def test_partitions_are_shared_and_each_record_runs_once() -> None:
     turn(bench, first, times=2)
     second = bench.actor()
     turn(bench, first, second, times=4)
-    shares = [consumer_of(actor).assignment() for actor in (first, second)]
+    shares = [inputs_of(actor) for actor in (first, second)]
     assert [len(share) for share in shares] == [2, 2]
     for partition in range(4):
         bench.feed(partition * 10 + 1, partition=partition)
@@ -57,7 +57,7 @@ def test_retained_partitions_work_on_through_a_rebalance() -> None:
     turn(bench, first)
     second = bench.actor()
     turn(bench, first, second, times=3)
-    (kept,) = consumer_of(first).assignment()
+    (kept,) = inputs_of(first)
     gate.open("p0", "p1")
     turn(bench, first, second, times=3)
     assert gate.started.count(f"p{kept.partition}") == 1
@@ -76,7 +76,7 @@ def test_lost_partitions_are_not_committed_and_come_back_clean() -> None:
     consumer_of(actor).lose()
     commits: list[Any] = []
     commit = consumer_of(actor).commit
-    consumer_of(actor).commit = cast(Any, commits.append)  # type: ignore[method-assign]
+    consumer_of(actor).commit = cast(Any, lambda offsets, texts=None: commits.append(offsets))  # type: ignore[method-assign]
     actor.step(0)
     assert commits == []
     consumer_of(actor).commit = commit  # type: ignore[method-assign]
@@ -165,3 +165,20 @@ def test_whatever_a_group_goes_through_nothing_is_lost_and_the_lag_goes_to_nothi
     assert set(bench.out()) == set(range(fed))
     ends = bench.clients.admin().end_offsets([at(number) for number in range(3)])
     assert all(committed(bench).get(partition, 0) == end for partition, end in ends.items())
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(300.0, 5.0), (8.0, 2.0)])
+def test_a_revoke_waits_no_longer_than_a_quarter_of_the_time_between_two_polls(interval: float, seconds: float) -> None:
+    gate = Gate()
+    bench = gated_bench(gate, partitions=2)
+    actor = bench.actor()
+    consumer_of(actor).max_poll_interval = interval
+    turn(bench, actor, times=2)
+    bench.feed(0, partition=0)
+    bench.feed(1, partition=1)
+    turn(bench, actor, times=2)
+    assert len(gate.held) == 2
+    before = bench.clock.monotonic()
+    bench.actor()  # takes one of the two
+    actor.step(0)
+    assert seconds <= bench.clock.monotonic() - before < seconds + 0.1

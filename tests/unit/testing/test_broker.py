@@ -8,8 +8,9 @@ import pytest
 
 from sage.errors import InvalidTopology, TransientFailure, Unreachable
 from sage.model.partition import TopicPartition
-from sage.ports import CommitRefused, DeliveryFailure, TopicSpec, TransactionAbortable
+from sage.ports import CommitRefused, DeliveryFailure, ProducerFatal, TopicSpec, TransactionAbortable
 from sage.testing.broker import InMemoryClients, InMemoryConsumer
+from sage.testing.virtual_time import ManualClock
 from tests.support.kafka import Recorder
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -178,6 +179,24 @@ def test_a_failed_record_makes_its_transaction_abortable(clients: InMemoryClient
         producer.commit_transaction()
     producer.abort_transaction()
     assert clients.messages("t") == []
+
+
+def test_a_transaction_that_stays_open_is_ended_and_its_producer_fenced() -> None:
+    clock = ManualClock()
+    clients = InMemoryClients(now_ms=clock.now_ms)
+    clients.admin().create([TopicSpec("t")])
+    producer, reader = clients.producer(transactional_id="x"), clients.consumer(None)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce("t", b"never committed")
+    clients.producer().produce("t", b"behind it")
+    reader.assign({T0: 0})
+    clock.advance(9.9)
+    assert (reader.poll(10, 0), clients.admin().end_offsets([T0])) == ([], {T0: 0})
+    clock.advance(0.2)
+    assert [message.value() for message in reader.poll(10, 0)] == [b"behind it"]
+    with pytest.raises(ProducerFatal):
+        producer.commit_transaction()
 
 
 def test_names_that_kafka_folds_together_collide(clients: InMemoryClients) -> None:

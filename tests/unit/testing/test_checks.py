@@ -307,3 +307,45 @@ def test_a_sink_that_writes_only_when_it_is_closed_is_told() -> None:
 def test_a_sink_is_checked_with_several_values() -> None:
     with pytest.raises(AssertionError, match="give at least two values"):
         check_sink(Table, None, [1], dict)
+
+
+class Total(BaseModel):
+    n: int = 0
+
+
+class Counting(Operator[str, int]):
+    def process(self, value: str, ctx: Context) -> Iterator[int]:
+        ctx.state.n += 1
+        yield ctx.state.n
+
+
+class CountingInItself(Operator[str, int]):
+    """Wrong: what it counts dies with it."""
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self.n = 0
+
+    def process(self, value: str, ctx: Context) -> Iterator[int]:
+        self.n += 1
+        yield self.n
+
+
+def test_an_operator_with_state_is_killed_in_mid_work_and_counts_each_value_once() -> None:
+    assert check_operator(Counting, values=["a", "b", "c", "d"], key="k", state=Total) == [1, 2, 3, 4]
+
+
+def test_state_that_an_operator_keeps_in_itself_is_seen_to_be_lost() -> None:
+    assert check_operator(CountingInItself, values=["a", "b", "c", "d"], key="k") != [1, 2, 3, 4]
+
+
+def test_an_operator_is_called_again_for_the_value_at_which_it_was_killed() -> None:
+    seen: list[str] = []
+
+    class Seeing(Operator[str, str]):
+        def process(self, value: str, ctx: Context) -> str:
+            seen.append(value)
+            return value
+
+    assert check_operator(Seeing, values=["a", "b", "c"]) == ["a", "b", "c"]
+    assert seen == ["a", "b", "b", "c"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,18 @@ def test_topics_that_others_write_are_there_and_hold_what_their_format_says(sage
     assert driver.broker.messages("lines")[0].value() == b"hello, world"
 
 
+def test_text_and_json_that_go_to_one_topic_are_json_there(sage_driver: MakeDriver) -> None:
+    builder = StreamBuilder("t")
+    texts, jsons = builder.from_topic("texts", format="str", name="texts"), builder.from_topic("jsons", name="jsons")
+    texts.union(jsons).to("out")
+    driver = sage_driver(builder)
+    driver.send("hello", key="k", to="texts")
+    for value in ({"a": 1}, "text", None, b"{no json"):
+        driver.send(value, to="jsons")
+    assert [message.value() for message in driver.broker.messages("out")] == [b'"hello"', b'{"a":1}', b'"text"', None]
+    assert [(dead.step, dead.error) for dead in driver.dead_letters()] == [("to", "DecodeFailure")]
+
+
 def test_several_sources_and_a_union(sage_driver: MakeDriver) -> None:
     builder = StreamBuilder("t")
     left: Any = builder.from_collection([], name="left")
@@ -163,6 +178,26 @@ def test_a_yaml_file_is_driven(sage_driver: MakeDriver, tmp_path: Path) -> None:
     assert [message.value() for message in driver.broker.messages("loud")] == [b'"HELLO!"']
 
 
+@pytest.mark.parametrize("name", ["pipe.py:env", "pipe.py:make", "pipe:make", "pipe.py"])
+def test_a_target_of_the_command_line_is_driven(
+    sage_driver: MakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pipe", raising=False)
+    (tmp_path / "pipe.py").write_text(
+        "from sage import LocalEnvironment\n\n"
+        "def make():\n"
+        "    env = LocalEnvironment('pipe')\n"
+        "    env.from_collection([], name='lines').map(str.upper, name='shout')\n"
+        "    return env\n\n"
+        "env = make()\n"
+    )
+    driver = sage_driver(name)
+    driver.send("hello")
+    assert driver.outputs("shout") == ["HELLO"]
+
+
 def test_a_frozen_topology_is_driven_and_other_things_are_refused(sage_driver: MakeDriver) -> None:
     driver = sage_driver(simple().build())
     driver.send(1)
@@ -174,6 +209,16 @@ def test_a_frozen_topology_is_driven_and_other_things_are_refused(sage_driver: M
 async def test_inside_an_event_loop_the_driver_says_where_it_belongs() -> None:
     with pytest.raises(SageError, match="in a plain test function, not in an async"):
         TopologyDriver(simple())
+
+
+def test_the_documented_test_runs_as_it_stands() -> None:
+    text = inspect.cleandoc(TopologyDriver.__doc__ or "")
+    _, _, rest = text.partition("runs as it stands::\n")
+    lines = rest.splitlines()
+    end = next(place for place, line in enumerate(lines) if line and not line.startswith("    "))
+    code = textwrap.dedent("\n".join(lines[:end]))
+    assert "advance" in code
+    exec(compile(code, "docstring", "exec"), {})
 
 
 # ----------------------------------------------------------------------------------------- sinks, overrides

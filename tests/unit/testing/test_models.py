@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sage.errors import RateLimited
 from sage.ports import ChatModel, ChatRequest, ChatResponse
-from sage.testing.models import Delayed, ScriptedChatModel, ScriptEnded
+from sage.testing.models import Broken, Delayed, Hanging, ScriptedChatModel, ScriptEnded
 
 
 def request(content: str = "How many days?") -> ChatRequest:
@@ -65,3 +67,22 @@ async def test_a_function_answers_without_an_end() -> None:
 async def test_usage_counts_the_words_read_and_written() -> None:
     response = await ScriptedChatModel(["20 days"]).complete(request("How many days?"))
     assert response.usage == {"input_tokens": 3, "output_tokens": 2}
+
+
+async def test_an_answer_that_breaks_off_has_streamed_its_first_words() -> None:
+    heard: list[str] = []
+
+    async def hear(delta: str) -> None:
+        heard.append(delta)
+
+    model = ScriptedChatModel([Broken("twenty days off", 2, ConnectionError("gone"))])
+    with pytest.raises(ConnectionError):
+        await model.complete(request(), on_delta=hear)
+    assert heard == ["twenty", " days"]
+
+
+async def test_a_call_that_hangs_waits_until_it_is_given_up() -> None:
+    model = ScriptedChatModel([Hanging(), "then"])
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(model.complete(request()), 0.01)
+    assert (await model.complete(request())).text == "then"

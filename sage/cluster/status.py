@@ -1,0 +1,157 @@
+"""What a worker says: a small heartbeat of itself, and a word on each topology that it hosts.
+
+Both live in one compacted topic, the heartbeat under ``worker``, the word under ``worker/topology``. Ages are told by
+the broker's time of the heartbeat, never by a clock of this machine: a worker is dead after ``DEAD_AFTER`` seconds
+without one, and what it said of topologies is void then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal
+
+import orjson
+
+from sage.cluster.deployment import read_fields
+from sage.model.secrets import hide_secrets
+
+FORMAT = 1
+
+BEAT_EVERY: Final = 2.0
+"""Seconds between two heartbeats."""
+
+DEAD_AFTER: Final = 10.0
+"""Seconds of broker time without a heartbeat, after which a worker is dead."""
+
+StageState = Literal[
+    "starting", "restoring", "running", "paused", "draining", "drained", "backing-off", "held", "stopping"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A heartbeat.
+
+    Attributes:
+        worker: its id: unique, the same after a restart only where the user named it.
+        host, pid, started_at: where and since when (milliseconds since the epoch).
+        sage: SAGE's version.
+        labels: for placement.
+        leaving: it drains and takes nothing new on.
+        cpu: cores in use since the last beat.
+        memory: resident bytes.
+        topologies: those of which it hosts a stage.
+        seen: the offset of the control topic up to which it has read what is desired.
+    """
+
+    worker: str
+    host: str = ""
+    pid: int = 0
+    started_at: int = 0
+    sage: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    leaving: bool = False
+    cpu: float = 0.0
+    memory: int = 0
+    topologies: tuple[str, ...] = ()
+    seen: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """Where it stands in the topic."""
+        return self.worker.encode()
+
+    def encode(self) -> bytes:
+        """As it is written."""
+        return orjson.dumps({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> WorkerStatus:
+        """What ``encode`` wrote. Raises InvalidTopology."""
+        fields = read_fields(data, "heartbeat", FORMAT)
+        return cls(**{**fields, "topologies": tuple(fields.get("topologies", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One actor on one worker.
+
+    Attributes:
+        version: of the deployment that it runs.
+        partitions: ``topic:partition`` of its input, as assigned now.
+        read, written, retried, skipped, dead: records since it was started here.
+        rate: records read per second since the last word.
+        latency: seconds of work per record since the last word: ``p50``, ``p95``, ``p99``; empty where none came.
+        restored: how much of its state is there, 0 to 1; ``None`` where nothing is restored.
+        restarts: how often it was started anew after a failure.
+        restart_number: of ``Desired.restarts``, under which it was started.
+        problem: why it does not run, or last stopped.
+        retry_at: when it is started again, milliseconds since the epoch; 0 where it is not waiting.
+        transactional_ids: of its producers, so that a successor can end what they left open.
+    """
+
+    stage: str
+    version: int
+    state: StageState
+    partitions: tuple[str, ...] = ()
+    read: int = 0
+    written: int = 0
+    retried: int = 0
+    skipped: int = 0
+    dead: int = 0
+    rate: float = 0.0
+    latency: Mapping[str, float] = field(default_factory=dict)
+    restored: float | None = None
+    restarts: int = 0
+    restart_number: int = 0
+    problem: str = ""
+    retry_at: int = 0
+    transactional_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a worker found when it checked a deployment without running it.
+
+    Attributes:
+        problems: one line for each thing that keeps it from running here; empty where it could run.
+        kind: ``incompatible`` (other code), ``refused`` (``--allow-code``, ``--allow-env``) or ``unready`` (a variable,
+            an import, a collection, a dimension); empty where it could run.
+    """
+
+    version: int
+    problems: tuple[str, ...] = ()
+    kind: Literal["", "incompatible", "refused", "unready"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyStatus:
+    """What one worker does of one topology."""
+
+    worker: str
+    topology: str
+    stages: tuple[StageStatus, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """Where it stands in the topic."""
+        return f"{self.worker}/{self.topology}".encode()
+
+    def encode(self) -> bytes:
+        """As it is written: problems are words of exceptions, which may quote secrets; those are hidden."""
+        stages = tuple(replace(each, problem=hide_secrets(each.problem)) for each in self.stages)
+        checks = tuple(replace(each, problems=tuple(map(hide_secrets, each.problems))) for each in self.checks)
+        return orjson.dumps({"format": FORMAT, **asdict(replace(self, stages=stages, checks=checks))})
+
+    @classmethod
+    def decode(cls, data: bytes) -> TopologyStatus:
+        """What ``encode`` wrote. Raises InvalidTopology."""
+        fields: dict[str, Any] = read_fields(data, "status", FORMAT)
+        stages = tuple(
+            StageStatus(**{**each, **{name: tuple(each.get(name, ())) for name in ("partitions", "transactional_ids")}})
+            for each in fields.get("stages", ())
+        )
+        checks = tuple(Check(**{**each, "problems": tuple(each["problems"])}) for each in fields.get("checks", ()))
+        return cls(**{**fields, "stages": stages, "checks": checks})

@@ -1,0 +1,1 @@
+"""What every stage that reads topics does: poll, hand over, checkpoint, rebalance."""

@@ -1,0 +1,1 @@
+"""Synchronous stages: the whole batch in the consumer's thread."""

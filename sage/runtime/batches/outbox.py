@@ -1,0 +1,128 @@
+"""The synchronous path's way out: produce, and know whether all of it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sage.errors import RecordTooLarge
+from sage.model.record import Headers
+from sage.ports import DeliveryFailure, Producer
+from sage.runtime.actors.transaction import Aborted, Transactions
+from sage.runtime.retries.dead_letters import DeadLetter, does_not_fit
+
+TRANSACTION_BYTES = 32 * 1024 * 1024
+"""Bytes of values after which a transaction takes no further batch and is closed by the next checkpoint: what is open
+holds up all readers behind it, and is sent again as a whole when it is aborted."""
+
+
+class Outbox:
+    """A producer with backpressure: a full queue waits for deliveries instead of failing.
+
+    Args:
+        producer: at-least-once; ``None`` with ``transactions``.
+        transactions: exactly-once: everything is produced inside one.
+    """
+
+    def __init__(self, producer: Producer | None, transactions: Transactions | None = None) -> None:
+        self._own = producer
+        self._transactions = transactions
+
+    @property
+    def producer(self) -> Producer:
+        """The producer of the moment."""
+        if self._transactions is not None:
+            return self._transactions.producer
+        assert self._own is not None, "an outbox without a producer"
+        return self._own
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether outputs count only when the transaction is committed."""
+        return self._transactions is not None
+
+    def begin(self) -> None:
+        """Make sure that what is produced now is in a transaction, where that is asked for. Raises Replaced."""
+        if self._transactions is not None:
+            self._transactions.begin()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the open transaction is to be closed before more goes into it."""
+        transactions = self._transactions
+        return transactions is not None and transactions.is_open and transactions.open_bytes >= TRANSACTION_BYTES
+
+    @property
+    def produce(self) -> Callable[..., None]:
+        """The producer's own method: not to be kept over a checkpoint, after which it may be another one's."""
+        produce, transactions = self.producer.produce, self._transactions
+        if transactions is None:
+            return produce
+
+        def counted(topic: str, value: bytes | None, *others: Any) -> None:
+            produce(topic, value, *others)
+            if value is not None:
+                transactions.open_bytes += len(value)
+
+        return counted
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers | None,
+        timestamp: int | None,
+        partition: int = -1,
+        on_delivery: Callable[[DeliveryFailure | None, int, int], None] | None = None,
+    ) -> None:
+        """Queue one record; waits while the queue is full. Raises RecordTooLarge."""
+        produce = self.produce
+        while True:
+            try:
+                produce(topic, value, key, headers, timestamp, partition, on_delivery)
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+
+    def check_size(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None) -> None:
+        """Raises RecordTooLarge for what ``send`` would refuse."""
+        self.producer.check_size(topic, value, key, headers)
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Queue a dead letter, its stack trace cut where it would not fit.
+
+        Raises:
+            StageStopped: even so it is too large: the loud end, as the record must not vanish.
+        """
+        for attempt in (letter, letter.shortened()):
+            try:
+                self.send(attempt.topic, attempt.value, attempt.key, attempt.headers, attempt.timestamp)
+                return
+            except RecordTooLarge as error:
+                refusal = error
+        raise does_not_fit(letter.topic, refusal.message) from refusal
+
+    def settle(self, timeout: float) -> list[DeliveryFailure] | None:
+        """Wait until all queued records are answered for: failures, or ``None`` where time ran out first.
+
+        ``flush() == 0`` alone is no proof: it returns 0 after refusals too, so the recorded failures count.
+        """
+        if self.producer.flush(timeout):
+            return None
+        return self.producer.take_failures()
+
+    def given_up(self, failures: Sequence[DeliveryFailure]) -> Aborted:
+        """Abort what is open, if anything, because of refused outputs or missing answers; the answer to raise."""
+        if self._transactions is not None:
+            self._transactions.abort()
+        return Aborted(f"{failures[0].topic}: {failures[0].reason}" if failures else "no answer came", failures)
+
+    def serve(self) -> None:
+        """Serve delivery reports that are there."""
+        self.producer.poll(0)
+
+    def close(self) -> None:
+        """Release the producer, unless the transactions do."""
+        if self._own is not None:
+            self._own.close()

@@ -1,0 +1,1 @@
+"""Asynchronous stages: many records at work at once, in lanes, inside a bounded window."""

@@ -1,0 +1,122 @@
+"""What to do with an exception: the one place that decides it, each branch with its reason."""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+from sage.errors import (
+    ChangeRefused,
+    Conflict,
+    DeadlineExceeded,
+    DiskFull,
+    FolderInUse,
+    InvalidTopology,
+    MemoryFailure,
+    MissingVariable,
+    NotFound,
+    PortTaken,
+    RecordFailure,
+    ServiceFailed,
+    StageStopped,
+    TransientFailure,
+    Unauthorized,
+    Unreachable,
+)
+from sage.ports import CommitRefused, ProducerFatal
+
+
+class Verdict(enum.Enum):
+    """What an exception means for the record that met it."""
+
+    RETRY = "retry"
+    DEAD = "dead"
+    STOP = "stop"
+
+
+def classify(error: BaseException) -> Verdict:
+    """Whether another try can help (RETRY), only this record is bad (DEAD), or every record will fail (STOP)."""
+    for kinds, verdict in _BY_CLASS:
+        if isinstance(error, kinds):
+            return verdict
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Verdict.STOP  # a full disk, as DiskFull
+    status = _status(error)
+    if status:
+        return _of_status(status)
+    if _is_retriable_kafka(error) or _names_connection_trouble(error):
+        return Verdict.RETRY  # the client libraries' own classes, known by what they say of themselves
+    return Verdict.DEAD  # unknown: a bug in a step must not stop the other records
+
+
+_BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Verdict], ...] = (
+    # Our own client is broken or fenced; the record is innocent.
+    ((ProducerFatal, CommitRefused), Verdict.STOP),
+    # Nothing about the record; no other record will fare better.
+    ((StageStopped, InvalidTopology, MissingVariable), Verdict.STOP),
+    # About what is deployed, not about a record.
+    ((Conflict, ChangeRefused), Verdict.STOP),
+    # Wrong credentials, missing model or collection: killing every record would lose a day's data.
+    ((Unauthorized, NotFound), Verdict.STOP),
+    # This machine, not the record; somebody has to look at it.
+    ((FolderInUse, PortTaken, ServiceFailed, DiskFull), Verdict.STOP),
+    # The record itself was refused.
+    ((RecordFailure,), Verdict.DEAD),
+    # The other side may come back.
+    ((TransientFailure, Unreachable, DeadlineExceeded), Verdict.RETRY),
+    # For example vectors of another length: the same again next time.
+    ((MemoryFailure,), Verdict.DEAD),
+    # The code met a value it does not take (pydantic's and JSON's errors are ValueErrors); nor will it next time.
+    ((ValueError, KeyError, TypeError), Verdict.DEAD),
+    # The network, not the record.
+    ((ConnectionError, TimeoutError, InterruptedError), Verdict.RETRY),
+)
+"""The first line that fits decides."""
+
+
+def _of_status(status: int) -> Verdict:
+    if status in (408, 425, 429) or status >= 500:
+        return Verdict.RETRY  # HTTP's own words for "later"
+    if status in (401, 403):
+        return Verdict.STOP  # every record would be refused
+    return Verdict.DEAD  # an answer, not trouble on the way to one: this request is refused
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP error that the common client libraries put on their exceptions; 0 where there is none."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code"):
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and 400 <= value < 600:
+                return value
+    return 0
+
+
+def _is_retriable_kafka(error: BaseException) -> bool:
+    for argument in (error, *error.args):
+        retriable = getattr(argument, "retriable", None)
+        if callable(retriable) and retriable() is True:
+            return True
+    return False
+
+
+_CONNECTION_NAMES = frozenset(
+    {
+        # httpx
+        "ConnectError", "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "ReadError", "WriteError",
+        "RemoteProtocolError",
+        # openai
+        "APIConnectionError", "APITimeoutError",
+        # aiohttp
+        "ClientConnectionError", "ServerDisconnectedError",
+        # requests and urllib3
+        "ConnectionError", "Timeout", "MaxRetryError", "NewConnectionError", "ProtocolError",
+        # the standard library
+        "URLError", "gaierror",
+    }
+)  # fmt: skip
+
+
+def _names_connection_trouble(error: BaseException) -> bool:
+    """HTTP libraries do not derive from Python's ConnectionError, and the runtime imports none of them."""
+    return any(kind.__name__ in _CONNECTION_NAMES for kind in type(error).__mro__)

@@ -1,0 +1,1 @@
+"""A plan in this process: put together, started, watched, brought to its end, told about."""

@@ -1,0 +1,60 @@
+"""What the endpoints of a worker answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sage.cluster.worker.health import Health, exposition
+from sage.errors import PortTaken
+from tests.integration.cluster.workers import fetch
+from tests.support.waiting import wait_until
+from tests.unit.cluster.worker import steps
+from tests.unit.cluster.worker.town import Town
+from tests.unit.cluster.worker.town import town as make_town
+
+
+@pytest.fixture
+def town() -> Iterator[Town]:
+    yield from make_town()
+
+
+def test_a_worker_is_ready_until_it_leaves_and_alive_until_its_end(town: Town) -> None:
+    worker = town.worker("a")
+    health = Health(worker, "127.0.0.1", 0)
+    assert fetch(health.port, "/healthz") == (200, "ok\n")
+    assert fetch(health.port, "/readyz") == (200, "ok\n")
+    assert fetch(health.port, "/other")[0] == 404
+    town.leave("a")
+    assert fetch(health.port, "/readyz")[0] == 503
+    health.close()
+
+
+def test_metrics_have_what_each_stage_did(town: Town) -> None:
+    town.topic("in")
+    worker = town.worker("a")
+    health = Health(worker, "127.0.0.1", 0)
+    town.deploy(lambda b: b.from_topic("in").map(steps.times_ten, name="work").to("out"))
+    town.feed("in", 1, 2, 3)
+    read = 'sage_records_read_total{topology="t",operator="work"} 3.0'
+    wait_until(lambda: read in fetch(health.port, "/metrics")[1], what="three were read")
+    text = fetch(health.port, "/metrics")[1]
+    assert "# TYPE sage_records_read_total counter" in text
+    assert 'sage_stage_partitions{topology="t",operator="work"} 4.0' in text
+    health.close()
+
+
+def test_a_port_that_is_taken_is_told(town: Town) -> None:
+    worker = town.worker("a")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PortTaken, match="another --health-port"):
+            Health(worker, "127.0.0.1", taken.getsockname()[1])
+
+
+def test_labels_are_written_so_that_prometheus_reads_them() -> None:
+    text = "".join(exposition(iter([("kafka_consumergroup_lag", {"topic": 'a"b\\c'}, 1.0)])))
+    assert 'kafka_consumergroup_lag{topic="a\\"b\\\\c"} 1.0\n' in text

@@ -1,0 +1,97 @@
+"""What an admin client leaves behind; what it asks is in ``tests/contract/kafka``."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
+from confluent_kafka.admin import ListOffsetsResultInfo  # pyright: ignore[reportPrivateImportUsage] # not in __all__
+
+from sage.errors import Unreachable
+from sage.kafka.admin import ConfluentAdmin
+from sage.model.partition import TopicPartition
+from tests.support.waiting import wait_until
+
+TASKS = Path("/proc/self/task")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """As in a process that makes few objects: an idle worker."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def threads() -> set[str]:
+    """Ids of librdkafka's threads, of whichever client: those of earlier tests may be ending."""
+    found = set()
+    for task in TASKS.iterdir():
+        with suppress(FileNotFoundError):  # it has just ended
+            if (task / "comm").read_text().startswith("rdk:"):
+                found.add(task.name)
+    return found
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="this system does not show its threads")
+@pytest.mark.usefixtures("no_collector")
+def test_its_threads_end_when_it_is_closed_without_waiting_for_the_collector() -> None:
+    before = threads()
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    own = threads() - before
+    assert own
+    admin.close()
+    admin.close()
+    wait_until(lambda: not own & threads(), what="its threads are gone")
+
+
+def test_a_question_after_its_end_says_so() -> None:
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    admin.close()
+    with pytest.raises(Unreachable, match=r"the connection to 127\.0\.0\.1:9 is closed"):
+        admin.list_topics()
+
+
+class MovedLeaders:
+    """A client whose first answers come from where the leader was; it goes there until it looks for the new one."""
+
+    def __init__(self, first: int | KafkaError) -> None:
+        self._first = first
+        self._has_looked = False
+
+    def list_offsets(self, request: dict[Any, Any], **_: Any) -> dict[Any, Future[Any]]:
+        answers: dict[Any, Future[Any]] = {}
+        for at in request:
+            answers[at] = Future()
+            offset = 7 if self._has_looked or at.partition else self._first
+            if isinstance(offset, KafkaError):
+                answers[at].set_exception(KafkaException(offset))
+            else:
+                answers[at].set_result(ListOffsetsResultInfo(offset, 0, 0))
+        return answers
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        assert (topic, timeout) == ("t", 3.0)
+        self._has_looked = True
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    "first",
+    [OFFSET_INVALID, KafkaError(KafkaError.FENCED_LEADER_EPOCH), KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)],
+)
+def test_no_offset_is_no_answer_and_a_new_leader_is_looked_for(first: int | KafkaError) -> None:
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    admin._open_client = MovedLeaders(first)  # type: ignore[assignment]
+    places = [TopicPartition("t", 0), TopicPartition("t", 1)]
+    assert admin.end_offsets(places, committed=False) == dict.fromkeys(places, 7)
+    admin.close()
