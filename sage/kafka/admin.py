@@ -32,7 +32,11 @@ _HEARSAY: Final = 1.5
 _PATIENCE: Final = 9.0
 """Seconds until a broker that does not answer is reported; one more goes into finding out why."""
 
+_MOST_OF_ONE_TRY: Final = 4.5
+"""Seconds of it that one try uses up at most: a process that was stopped for longer asks once more at least."""
+
 _REQUEST_TIMEOUT: Final = 3.0
+_PAUSE: Final = 0.1
 _VISIBLE_TIMEOUT: Final = 30.0
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """The topic id of a broker that has none: sixteen zero bytes."""
@@ -430,16 +434,18 @@ class ConfluentAdmin:
 
     def _patiently(self, what: str, ask: Callable[[], T], access: Access = Access()) -> T:  # noqa: B008
         """Ask until there is an answer that the next second would not change. ``access``: what asking it needs."""
-        started = time.monotonic()
+        started, asked = time.monotonic(), 0.0
         while True:
+            begun = time.monotonic()
             try:
                 return ask()
             except KafkaException as exception:
                 self._client.poll(0)  # nothing else serves the error callback, which learns of refused credentials
-                late = time.monotonic() - started >= _PATIENCE
+                asked += min(time.monotonic() - begun, _MOST_OF_ONE_TRY) + _PAUSE
+                late = asked >= _PATIENCE
                 if kafka_error(exception).code() not in _AGAIN or self._refused or late:
                     raise self._failure(what, exception, started, access) from exception
-            time.sleep(0.1)
+            time.sleep(_PAUSE)
 
     def _failure(
         self,

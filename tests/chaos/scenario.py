@@ -134,7 +134,7 @@ class Scenario:
     def terminate(self, number: int, *, replace: bool = True) -> None:
         """SIGTERM: it drains and exits 0, unless it was only starting; a new one takes its place if that is wanted."""
         leaving = self.workers[number]
-        was_at_work = any(AT_WORK.format(leaving.pid) in path.read_text(errors="replace") for path in self._logs())
+        was_at_work = self._is_at_work(leaving)
         leaving.terminate()
         wait_until(lambda: leaving.poll() is not None, timeout=45, what=f"{self} drains\n{self.logs()}")
         assert leaving.returncode == 0 or not was_at_work, f"{self}: a drain ended with {leaving.returncode}"
@@ -148,6 +148,10 @@ class Scenario:
         self.workers[number].send_signal(signal.SIGSTOP)
         threading.Event().wait(seconds)
         self.workers[number].send_signal(signal.SIGCONT)
+
+    def _is_at_work(self, worker: subprocess.Popen[bytes]) -> bool:
+        """Whether it has said that it is."""
+        return any(AT_WORK.format(worker.pid) in path.read_text(errors="replace") for path in self._logs())
 
     def turn_clocks(self) -> None:
         """Every worker's wall clock jumps."""
@@ -209,8 +213,9 @@ class Scenario:
         self._records = end
 
     def begun(self) -> None:
-        """Wait until outputs come."""
+        """Wait until outputs come, and every worker has started: a blow at one that has not strikes nothing."""
         wait_until(self._outputs, timeout=90, what=f"{self} gives outputs\n{self.logs()}")
+        wait_until(lambda: all(map(self._is_at_work, self.workers)), timeout=60, what=f"{self}: all have started")
 
     def at_work(self) -> None:
         """Wait until records are under way, which they are again and again while they are fed."""

@@ -52,6 +52,10 @@ FILES = {
     "qa.yaml": ANSWER.format(name="qa", source="topic, config: {topic: walk-in}", step="answer"),
     "gone-json.yaml": ANSWER.format(name="gone-json", source="topic, config: {topic: walk-in}", step="same"),
     "gone-yaml.yaml": ANSWER.format(name="gone-yaml", source="topic, config: {topic: walk-in}", step="same"),
+    "stuck.yaml": ANSWER.format(name="stuck", source="topic, config: {topic: walk-in}", step="same").replace(
+        "walk_steps", "unknown_to_workers"
+    ),
+    "unknown_to_workers.py": STEPS,
     "golden.jsonl": '{"query": "how many?", "expected": "twenty days"}\n{"query": "who?", "expected": "nobody"}\n',
     "records.jsonl": "".join(f'{{"n": {number}}}\n' for number in range(50)),
     "wrong.yaml": "version: 1\nname: wrong\nsteps:\n  read: {source: topik}\n",
@@ -175,7 +179,8 @@ WRONG: tuple[tuple[str, int], ...] = (
     ("topology pause nope", 4),
     ("topology resume nope", 4),
     ("topology restart walk nope", 3),
-    ("topology restart walk --wait --timeout 1ms", 5),
+    ("topology restart stuck --wait --timeout 1ms", 5),
+    ("topology wait stuck --timeout 1ms", 5),
     ("topology drain nope", 4),
     ("topology wait nope", 4),
     ("topology logs walk --since soon", 2),

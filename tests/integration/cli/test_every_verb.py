@@ -165,6 +165,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def test_what_is_wrong_is_one_line_and_its_exit_code(place: Path) -> None:
+    _typed("topology", "deploy", "stuck.yaml")
     wrong = [_complaint(words.split(), code) for words, code in WRONG]
     wrong += [_complaint([*verb.path, "--no-such-option"], 2) for verb in VERBS.values()]
     assert not any(wrong), "\n".join(filter(None, wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
-from confluent_kafka.admin import ListOffsetsResultInfo  # pyright: ignore[reportPrivateImportUsage] # not in __all__
+from confluent_kafka.admin import (  # pyright: ignore[reportPrivateImportUsage] # not in __all__
+    ClusterMetadata,
+    ListOffsetsResultInfo,
+)
 
 from sage.errors import Unreachable
 from sage.kafka.admin import ConfluentAdmin
@@ -94,4 +98,42 @@ def test_no_offset_is_no_answer_and_a_new_leader_is_looked_for(first: int | Kafk
     admin._open_client = MovedLeaders(first)  # type: ignore[assignment]
     places = [TopicPartition("t", 0), TopicPartition("t", 1)]
     assert admin.end_offsets(places, committed=False) == dict.fromkeys(places, 7)
+    admin.close()
+
+
+class Stopped:
+    """A client whose process is stopped in the middle of its first questions, for a minute each time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self._times = times
+        self._stopped = 0.0
+        self.asked = 0
+        clock = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + self._stopped)
+
+    def list_topics(self, timeout: float) -> ClusterMetadata:
+        self.asked += 1
+        if self.asked > self._times:
+            return ClusterMetadata()
+        self._stopped += 60.0
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+
+def test_a_process_that_was_stopped_while_it_asked_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    admin._open_client = stopped = Stopped(monkeypatch, 1)  # type: ignore[assignment]
+    assert admin.list_topics() == []
+    assert stopped.asked == 2
+    admin.close()
+
+
+def test_a_broker_that_never_answers_in_time_is_reported_after_few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    admin._open_client = stopped = Stopped(monkeypatch, 9)  # type: ignore[assignment]
+    with pytest.raises(Unreachable, match=r"cannot reach 127\.0\.0\.1:9"):
+        admin.list_topics()
+    assert stopped.asked == 2
     admin.close()
