@@ -27,6 +27,10 @@ again and again because its transactions fail."""
 MARGIN = 10.0
 """Seconds that a try whose time is up has to be counted, before its stage counts as standing still."""
 
+BETWEEN_LOOKS = 30.0
+"""Seconds from one look to the next at most, where the process runs: a look waits for what the brokers say of three
+things."""
+
 NAMED = 5
 """So many partitions are named in an alarm, the furthest behind first."""
 
@@ -96,12 +100,21 @@ class Watchdog:
         self._admin = admin
         self._clock = clock
         self._seen: dict[str, tuple[object, float]] = {}
+        self._looked = clock.monotonic()
         self.alarms: dict[str, Alarm] = {}
 
     def look(self) -> None:
         """Raise an alarm where a stage stands still, once; take it back when it moves again."""
+        self._leave_out_what_nobody_saw()
         for actor in self._actors:
             self._look_at(actor, self._clock.monotonic())
+
+    def _leave_out_what_nobody_saw(self) -> None:
+        """A process that was stopped itself, or its machine, finds all its stages still when it goes on."""
+        now = self._clock.monotonic()
+        unseen, self._looked = now - self._looked, now
+        if unseen > max(self._stalled_after, BETWEEN_LOOKS):
+            self._seen = {what: (signs, since + unseen) for what, (signs, since) in self._seen.items()}
 
     def _look_at(self, actor: Actor, now: float) -> None:
         """What counts is for how long records have waited: a quiet stage has nothing to commit, and the first call

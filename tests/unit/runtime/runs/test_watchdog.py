@@ -100,9 +100,7 @@ def test_a_stage_without_records_is_at_rest_and_not_stalled_nor_when_the_first_o
     actor = bench.actor()
     watchdog = Watchdog("t", [actor], bench.clients.admin(), bench.clock)
     turn(bench, actor)
-    watchdog.look()
-    bench.run(STALLED_AFTER + 1)
-    watchdog.look()
+    watch(bench, watchdog, STALLED_AFTER + 1)
     watchdog.look()
     assert watchdog.alarms == {}
     for value in ("a", "b"):
@@ -110,10 +108,22 @@ def test_a_stage_without_records_is_at_rest_and_not_stalled_nor_when_the_first_o
         watchdog.look()  # it is there, and not read yet
         gate.open(value)
         turn(bench, actor, times=3)
-        watchdog.look()
-        bench.run(STALLED_AFTER + 1)
-        watchdog.look()
+        watch(bench, watchdog, STALLED_AFTER + 1)
     assert watchdog.alarms == {}
+
+
+def test_a_process_that_was_stopped_itself_takes_none_of_its_stages_for_still() -> None:
+    bench = gated_bench(Gate())
+    actor = bench.actor()
+    watchdog = Watchdog("t", [actor], bench.clients.admin(), bench.clock)
+    bench.feed("a")
+    turn(bench, actor, times=3)
+    watch(bench, watchdog, STALLED_AFTER / 2)
+    bench.clock.advance_to(bench.clock.monotonic() + 10 * STALLED_AFTER)
+    watchdog.look()
+    assert watchdog.alarms == {}
+    watch(bench, watchdog, STALLED_AFTER / 2 + LOOK_EVERY)
+    assert watchdog.alarms["work"].seconds < STALLED_AFTER + 2 * LOOK_EVERY
 
 
 def test_a_call_that_may_take_longer_is_waited_for() -> None:
