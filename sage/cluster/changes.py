@@ -75,15 +75,30 @@ def hold(current: Desired, version: int, held: tuple[str, ...], leaving: tuple[L
     return replace(current, candidate=version, held=held, leaving=leaving, reason=f"draining for version {version}")
 
 
-def scale(current: Desired, stages: Collection[str], counts: Mapping[str, int]) -> Desired:
-    """How many workers host a stage. Raises UnknownName, InvalidTopology."""
+def scale(
+    current: Desired, stages: Collection[str], counts: Mapping[str, int], widths: Mapping[str, int] | None = None
+) -> Desired:
+    """How many workers host a stage; the reason says where that is more than can be of use.
+
+    Args:
+        stages: those that there are.
+        counts: stage -> workers.
+        widths: stage -> how many workers can be of use; 0, and a stage that is left out, is not known.
+
+    Raises:
+        UnknownName, InvalidTopology: a stage that is not there; no worker at all.
+    """
     _alive(current)
     for stage, count in counts.items():
         _known(current, stages, stage)
         if count < 1:
             raise InvalidTopology(f"{stage}={count}: at least one worker; `sage topology pause` stands it still")
-    shown = ", ".join(f"{stage}={count}" for stage, count in counts.items())
+    shown = ", ".join(_scaled(stage, count, (widths or {}).get(stage, 0)) for stage, count in counts.items())
     return replace(current, scale={**current.scale, **counts}, reason=f"scale {shown}")
+
+
+def _scaled(stage: str, count: int, width: int) -> str:
+    return f"{stage}={count} of which {width} can be of use" if 0 < width < count else f"{stage}={count}"
 
 
 def pause(current: Desired) -> Desired:

@@ -1,5 +1,5 @@
-"""What keeps a plan from being deployed: code that workers can't import, secrets that are written out, and names that
-were made up by counting.
+"""What keeps a plan from being deployed: code that workers can't import, secrets that are written out, names that were
+made up by counting, and labels of sources that contradict each other.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def refuse_undeployable(plan: Plan, caller: Collection[str] = ()) -> None:
 
     Raises:
         NotImportable: a step's code can't be imported by another process.
-        InvalidTopology: a secret is written out, or a step has a number for a name; with ``problems`` where there are
-            several.
+        InvalidTopology: a secret is written out, a step has a number for a name, or no worker can have the labels of
+            all sources; with ``problems`` where there are several.
     """
     problems: list[SageError] = []
     for step in plan.topology.steps:
@@ -42,8 +42,30 @@ def refuse_undeployable(plan: Plan, caller: Collection[str] = ()) -> None:
         if is_component(step.target):
             problems += _secrets(step.target.Config, step.config, step.where)
     problems += _secrets(MemoryConfig, plan.topology.memory, f"{plan.name} memory")
+    problems += contradicting_labels(plan, caller)
     if problems:
         raise InvalidTopology.of(problems)
+
+
+def contradicting_labels(plan: Plan, caller: Collection[str] = ()) -> Iterator[SageError]:
+    """Labels of a source that no worker can have together with another source's.
+
+    The sources of a topology are one unit: one group shares out their tasks, whichever source a task is of. So each
+    worker that hosts them must have the labels of all, or a source would run where its files are not.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for stage in plan.stages:
+        if stage.execution != "source" or stage.name in caller:
+            continue
+        for label, value in (stage.options.labels or {}).items():
+            other, wanted = first.setdefault(label, (stage.name, value))
+            if value != wanted:
+                yield InvalidTopology(
+                    f"source {stage.name!r} wants workers with the label {label}={value}, and source {other!r} those "
+                    f"with {label}={wanted}; the sources of a topology share their workers. Give one of the two a "
+                    "topology of its own that writes to a topic, and read that topic here.",
+                    where=stage.steps[0].where_of("labels"),
+                )
 
 
 def caller_steps(plan: Plan) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from sage.cluster.progress import Preflight, StageProgress, wait_for_checks, wai
 from sage.cluster.purging import TIMEOUT, Purged, purge, to_purge
 from sage.cluster.session import PATIENCE, ControlSession, who_am_i
 from sage.cluster.switching import Say, refuse_half_moved
+from sage.cluster.worker.units import units_of
 from sage.errors import (
     ChangeRefused,
     Conflict,
@@ -257,12 +258,16 @@ class Deployer:
             return session.point(change(session.log.current(name)))
 
     def scale(self, name: str, counts: Mapping[str, int]) -> Desired:
-        """How many workers host each step's stage; names may be of steps or stages. Raises UnknownName."""
+        """How many workers host each step's stage, as far as they can be of use: the reason says where they can't.
+
+        Names may be of steps or stages. Raises UnknownName, InvalidTopology.
+        """
         with self.session(name) as session:
             current = session.log.current(name)
             running = session.log.deployment(name, current.version)
             wanted = {running.stage_of(step): count for step, count in counts.items()}
-            return session.point(changes.scale(current, running.stages, wanted))
+            widths = {stage: unit.width for unit in units_of(running) for stage in unit.stages}
+            return session.point(changes.scale(current, running.stages, wanted, widths))
 
     def restart(self, name: str, steps: Collection[str] = ()) -> Desired:
         """Start the actors of these steps anew, one worker after the other; of all steps without names."""

@@ -10,7 +10,7 @@ from typing import Final
 from sage.cluster.cluster_view import ClusterView
 from sage.cluster.control_log import ControlLog
 from sage.cluster.desired import Desired
-from sage.cluster.status import Check, StageStatus, TopologyStatus
+from sage.cluster.status import Check, Problem, StageStatus, TopologyStatus
 from sage.cluster.worker.reconcile import Goal, Peer, Place, hosts
 from sage.cluster.worker.units import units_of
 from sage.errors import DeadlineExceeded, InvalidTopology, NotFound, SageError, TransientFailure, Unreachable
@@ -36,7 +36,7 @@ class StageProgress:
         wanted: the workers that shall host it; none where no worker can.
         ready: those that do, as desired.
         others: workers that still run an older version of it, or shall not have it any more.
-        problem: why it does not get there, as a worker says; empty where nobody does.
+        problem: why it does not get there, or stands still there, as a worker says; empty where nobody does.
     """
 
     stage: str
@@ -98,8 +98,10 @@ def _stage(desired: Desired, peers: Collection[Peer], stage: str, wanted: tuple[
     def is_ready(status: StageStatus) -> bool:
         return status.version == desired.version and status.restart_number >= restart and status.state in good
 
-    problems = [
-        f"{status.problem} (on worker {worker})" for worker, status in said if status.problem and status.retry_at
+    problems = [  # one that runs well again still says what it last stopped of
+        f"{status.problem} (on worker {worker})"
+        for worker, status in said
+        if status.problem and (status.retry_at or status.stalled)
     ]
     return StageProgress(
         stage,
@@ -201,18 +203,37 @@ class Preflight:
     @property
     def problems(self) -> list[str]:
         """One line for each problem, with its worker."""
-        return [f"{line} (on worker {name})" for name, check in self.checks.items() for line in check.problems]
+        return [str(problem) for problem in self._found]
+
+    @property
+    def _found(self) -> list[Problem]:
+        return [problem.on(name) for name, check in self.checks.items() for problem in check.found]
 
     def raise_if_none_can(self, name: str) -> None:
         """Raise where no worker can run it.
 
         Raises:
-            InvalidTopology: with a problem for each that a worker has.
+            InvalidTopology: with a problem for each that a worker has, of its own kind; its exit code is theirs where
+                they have the same.
         """
         if any(not check.problems for check in self.checks.values()):
             return
-        problems: list[SageError] = [InvalidTopology(line, where=name) for line in self.problems]
-        raise InvalidTopology.of(problems)
+        problems = [_kind(each.code)(each.message, where=each.where or name) for each in self._found]
+        codes = {problem.exit_code for problem in problems}
+        raise InvalidTopology(
+            "no worker can run it", where=name, exit_code=codes.pop() if len(codes) == 1 else None, problems=problems
+        )
+
+
+def _kind(code: str) -> type[SageError]:
+    """The errors with a code; InvalidTopology for what this version does not know."""
+    ahead: list[type[SageError]] = [SageError]
+    while ahead:
+        kind = ahead.pop()
+        if vars(kind).get("code") == code:
+            return kind
+        ahead += kind.__subclasses__()
+    return InvalidTopology
 
 
 def wait_for_checks(log: ControlLog, view: ClusterView, name: str, version: int, timeout: float) -> Preflight:

@@ -7,13 +7,14 @@ without one, and what it said of topologies is void then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
 
 from sage.cluster.deployment import read_fields
+from sage.errors import SageError
 from sage.model.secrets import hide_secrets
 
 FORMAT = 1
@@ -89,6 +90,7 @@ class StageStatus:
         problem: why it does not run, or last stopped.
         retry_at: when it is started again, milliseconds since the epoch; 0 where it is not waiting.
         transactional_ids: of its producers, so that a successor can end what they left open.
+        stalled: whether it stands still now with records waiting; ``problem`` says of what.
     """
 
     stage: str
@@ -108,6 +110,39 @@ class StageStatus:
     problem: str = ""
     retry_at: int = 0
     transactional_ids: tuple[str, ...] = ()
+    stalled: bool = False
+
+
+CheckKind = Literal["", "incompatible", "refused", "unready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that keeps a deployment from running on a worker.
+
+    Attributes:
+        message: what, without place and code.
+        where: where the user can go to; empty where that is not known.
+        code: of the error that it was; empty where it was none of SAGE's.
+    """
+
+    message: str
+    where: str = ""
+    code: str = ""
+
+    @classmethod
+    def of(cls, error: SageError) -> Problem:
+        """The parts of an error."""
+        return cls(error.message, error.where or "", error.code)
+
+    def on(self, worker: str) -> Problem:
+        """The same, with the worker named in it, once."""
+        place = f"(on worker {worker})"
+        return self if place in self.message else replace(self, message=f"{self.message} {place}")
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.message} [{self.code}]" if self.code else f"{place}{self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +153,24 @@ class Check:
         problems: one line for each thing that keeps it from running here; empty where it could run.
         kind: ``incompatible`` (other code), ``refused`` (``--allow-code``, ``--allow-env``) or ``unready`` (a variable,
             an import, a collection, a dimension); empty where it could run.
+        parts: what the lines were made of; empty where an older SAGE wrote it.
     """
 
     version: int
     problems: tuple[str, ...] = ()
-    kind: Literal["", "incompatible", "refused", "unready"] = ""
+    kind: CheckKind = ""
+    parts: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, version: int, kind: CheckKind, problems: Iterable[Problem]) -> Check:
+        """A check that found these."""
+        parts = tuple(problems)
+        return cls(version, tuple(map(str, parts)), kind, parts)
+
+    @property
+    def found(self) -> tuple[Problem, ...]:
+        """Its problems, by their parts where those are known."""
+        return self.parts or tuple(map(Problem, self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +190,7 @@ class TopologyStatus:
     def encode(self) -> bytes:
         """As it is written: problems are words of exceptions, which may quote secrets; those are hidden."""
         stages = tuple(replace(each, problem=hide_secrets(each.problem)) for each in self.stages)
-        checks = tuple(replace(each, problems=tuple(map(hide_secrets, each.problems))) for each in self.checks)
+        checks = tuple(map(_without_secrets, self.checks))
         return orjson.dumps({"format": FORMAT, **asdict(replace(self, stages=stages, checks=checks))})
 
     @classmethod
@@ -153,5 +201,15 @@ class TopologyStatus:
             StageStatus(**{**each, **{name: tuple(each.get(name, ())) for name in ("partitions", "transactional_ids")}})
             for each in fields.get("stages", ())
         )
-        checks = tuple(Check(**{**each, "problems": tuple(each["problems"])}) for each in fields.get("checks", ()))
+        checks = tuple(map(_check, fields.get("checks", ())))
         return cls(**{**fields, "stages": stages, "checks": checks})
+
+
+def _check(fields: Mapping[str, Any]) -> Check:
+    parts = tuple(Problem(**each) for each in fields.get("parts", ()))
+    return Check(**{**fields, "problems": tuple(fields["problems"]), "parts": parts})
+
+
+def _without_secrets(check: Check) -> Check:
+    parts = tuple(replace(each, message=hide_secrets(each.message)) for each in check.parts)
+    return replace(check, problems=tuple(map(hide_secrets, check.problems)), parts=parts)

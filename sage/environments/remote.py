@@ -133,6 +133,12 @@ class RemoteEnvironment(LocalEnvironment):
         """Have this program's sources give all they have now; return when all of it, and all it caused, has reached
         sinks or dead letters, on whatever worker. The report counts the steps of this process, and all dead letters.
 
+        Steps on workers are not among its ``steps``: what workers say of them (`sage topology status`) can't be cut to
+        one run. They say it by stage, the steps in it added up; where nothing but numbers moves, every 5 s, so that a
+        run would have to wait so long before and after it to know them; an actor that is started anew counts from 0,
+        without what it counted since its last word and with what it reads again; and it is of all records, whoever
+        sent them.
+
         Raises:
             InvalidTopology: a source runs on workers: it has no end that could be waited for.
             SageError: a step of this process stopped.

@@ -169,7 +169,7 @@ class Cluster:
         if not self.view.live:
             return NO_WORKER
         said = (
-            f"{check.problems[0]} (on worker {worker})"
+            str(check.found[0].on(worker))
             for worker, seen in self.view.live.items()
             if pointer.name in seen.topologies
             for check in seen.topologies[pointer.name].checks

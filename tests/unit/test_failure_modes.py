@@ -46,6 +46,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     ),
     "exactly-once: a model's latency becomes a transaction's time-out": (
         "test_a_transaction_is_opened_when_the_results_exist_and_not_while_a_call_is_under_way",
+        "test_a_record_that_outlasts_its_transaction_is_run_again_once_and_all_come_out_once",
     ),
     "a batch barrier: one slow call delays all": (
         "test_a_slow_head_stops_its_own_key_only_and_holds_the_commit",

@@ -91,15 +91,17 @@ def rollback(
     wait: Annotated[bool, Parameter(help="Wait until every stage runs on its workers.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     allow_orphans: AllowOrphans = False,
+    allow_state_change: AllowStateChange = False,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Have an earlier version run again. Offsets stay; state that it can't read is refused."""
+    """Have an earlier version run again. Offsets stay; state that it can't read is refused without its flag."""
     limit = seconds_of(timeout, "topology rollback")
     deployer = deployer_of(bootstrap_servers, data_dir, kafka_config)
     shown = terminal()
-    done = deployer.rollback(name, to, timeout=limit, say=shown.progress, allow=_allowed(False, allow_orphans, False))
+    allowed = _allowed(False, allow_orphans, allow_state_change)
+    done = deployer.rollback(name, to, timeout=limit, say=shown.progress, allow=allowed)
     if not shown.is_structured:
         shown.note(_indented(done.diff.text()))
     _finish(deployer, done, wait=wait, timeout=limit, verb="rolled back to")

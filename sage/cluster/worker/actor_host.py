@@ -172,7 +172,7 @@ class ActorHost:
         member, running = self._member, self._running
         status = StageStatus(
             stage, running.version, self._state(member), restarts=self._restarts, restart_number=running.restart,
-            problem=self.alarm or self._problem, retry_at=int(self._retry_at * 1000),
+            problem=self.alarm or self._problem, retry_at=int(self._retry_at * 1000), stalled=bool(self.alarm),
         )  # fmt: skip
         if member is None:
             return status
@@ -249,7 +249,6 @@ class ActorHost:
 
     def _live(self) -> BaseException | None:
         """One life: from the making of the member to its end. What it died of; ``None`` where it was told to end."""
-        began = time.monotonic()
         try:
             member = self._make()
         except BaseException as error:  # whatever it is, also a sys.exit() of a module: it is this unit's alone
@@ -267,11 +266,13 @@ class ActorHost:
             if self._stopping.is_set() or self._is_over():
                 member.stop(self._stop_timeout)
         self._changed()
+        began = time.monotonic()
         try:
             member.run()
         finally:
             with self._guard:
                 self._member = None
+            self.alarm = ""  # of a life that is over
             if time.monotonic() - began >= GOOD_LIFE:
                 self._failures = 0
         return member.failure

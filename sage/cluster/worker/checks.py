@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sage.cluster.code import changed_files, code_of, differences
+from sage.cluster.deployable import contradicting_labels
 from sage.cluster.deployment import Deployment
-from sage.cluster.status import Check
+from sage.cluster.status import Check, Problem
 from sage.errors import InvalidTopology, MissingVariable, SageError
 from sage.plan.decoding import plan_from_json
 from sage.plan.plan import Plan
@@ -132,36 +133,37 @@ class Checker:
         except SageError as error:
             problems = tuple(getattr(error, "problems", (error,)))
             is_refused = any(isinstance(problem, Refused) for problem in problems)
-            return self._found(version, "refused" if is_refused else "unready", map(str, problems))
-        refused = [*self._forbidden_settings(plan), *self._forbidden_variables(plan, deployment.caller)]
+            return Check.of(version, "refused" if is_refused else "unready", map(Problem.of, problems))
+        refused = [
+            *self._forbidden_settings(plan),
+            *self._forbidden_variables(plan, deployment.caller),
+            *contradicting_labels(plan, deployment.caller),
+        ]
         if refused:
-            return self._found(version, "refused", refused)
+            return Check.of(version, "refused", map(Problem.of, refused))
         other = [f"{file} has changed since it was loaded; restart this worker" for file in changed_files(plan)]
         other = other or differences(deployment.code, code_of(plan))
         if other:
-            return self._found(version, "incompatible", other)
-        unset = [str(MissingVariable(text)) for text in self._unset(plan, deployment.caller)]
-        return self._found(version, "unready" if unset else "", unset)
+            return Check.of(version, "incompatible", map(Problem, other))
+        unset = list(map(Problem.of, self._unset(plan, deployment.caller)))
+        return Check.of(version, "unready" if unset else "", unset)
 
-    def _found(
-        self, version: int, kind: Literal["", "incompatible", "refused", "unready"], problems: Iterable[str]
-    ) -> Check:
-        return Check(version, tuple(problems), kind)
-
-    def _forbidden_settings(self, plan: Plan) -> Iterator[str]:
+    def _forbidden_settings(self, plan: Plan) -> Iterator[SageError]:
         for problem in check_kafka(plan.topology.kafka):
-            yield f"kafka.{'.'.join(map(str, problem.path))} {problem.message}"
+            yield Refused(f"kafka.{'.'.join(map(str, problem.path))} {problem.message}")
 
-    def _forbidden_variables(self, plan: Plan, caller: tuple[str, ...]) -> Iterator[str]:
+    def _forbidden_variables(self, plan: Plan, caller: tuple[str, ...]) -> Iterator[SageError]:
         for variable in _variables(plan, caller):
             name = variable.name
             if name not in self._policy.allow_env:
-                yield f"{variable.where}: {name} may not be read on this worker; start it with --allow-env {name}"
+                yield Refused(
+                    f"{name} may not be read on this worker; start it with --allow-env {name}", where=variable.where
+                )
 
-    def _unset(self, plan: Plan, caller: tuple[str, ...]) -> Iterator[str]:
+    def _unset(self, plan: Plan, caller: tuple[str, ...]) -> Iterator[SageError]:
         for variable in _variables(plan, caller):
             if variable.name not in self._environ and not variable.has_default:
-                yield f"{variable.where}: {unset_message(variable.name, variable.field, self._worker)}"
+                yield MissingVariable(unset_message(variable.name, variable.field, self._worker), where=variable.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +187,9 @@ def _variables(plan: Plan, caller: tuple[str, ...]) -> Iterator[_Variable]:
         yield from (_Variable(place, name, field, ":-" in text) for name in names_in(text))
 
 
-async def open_operators(deployment: Deployment, plan: Plan, world: World) -> tuple[str, ...]:
-    """Open each operator as an actor would, and close it: what keeps it from working here, a line for each."""
-    problems: list[str] = []
+async def open_operators(deployment: Deployment, plan: Plan, world: World) -> tuple[Problem, ...]:
+    """Open each operator as an actor would, and close it: what keeps it from working here."""
+    problems: list[Problem] = []
     for stage in plan.stages:
         if stage.name in deployment.caller or stage.execution in {"source", "sink"}:
             continue
@@ -196,7 +198,9 @@ async def open_operators(deployment: Deployment, plan: Plan, world: World) -> tu
                 await step.open(1)
             except Exception as error:  # whatever it is, it would stop the stage in the same way
                 where = f'{plan.name} step "{step.name}"'
-                problems.append(str(error.at(where)) if isinstance(error, SageError) else f"{where}: {error!r}")
+                problems.append(
+                    Problem.of(error.at(where)) if isinstance(error, SageError) else Problem(repr(error), where)
+                )
             finally:
                 await step.close()
     return tuple(problems)

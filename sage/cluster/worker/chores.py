@@ -114,8 +114,9 @@ class Chores:
                 self._guarded(name, lambda name=name, each=each: self._watch(name, each, name in behind))  # type: ignore[misc]
 
     def _watch(self, name: str, units: list[tuple[ActorHost, Actor]], is_behind: bool) -> None:
-        """Say of stages that lag and stand still, in their status too."""
-        if not is_behind:
+        """Say of stages that lag and stand still, in their status too; of those that were told to rest nothing."""
+        awake = [actor for unit, actor in units if unit.running.mode == "run"]
+        if not is_behind or not awake:
             self._watched.pop(name, None)
             for unit, _ in units:
                 unit.alarm = ""
@@ -124,10 +125,10 @@ class Chores:
             actors: list[Actor] = []
             self._watched[name] = (Watchdog(name, actors, self._admin, self._clock, self._stalled_after), actors)
         watchdog, actors = self._watched[name]
-        actors[:] = [actor for unit, actor in units if unit.running.mode == "run"]
+        actors[:] = awake
         watchdog.look()
         for unit, actor in units:
-            alarm = watchdog.alarms.get(actor.name)
+            alarm = watchdog.alarms.get(actor.name) if actor in awake else None
             unit.alarm = "" if alarm is None else str(alarm)
 
     def _trim(self, host: TopologyHost) -> None:

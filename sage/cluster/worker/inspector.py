@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sage.cluster.deployment import Deployment
-from sage.cluster.status import Check
+from sage.cluster.status import Check, Problem
 from sage.cluster.worker.checks import Checker, open_operators
 from sage.cluster.worker.topology_host import MakeWorld
 
@@ -78,7 +78,7 @@ class Inspector:
                 check = self._opened(deployment)
         except Exception as error:  # of a module that is imported, or a component that is made
             logger.exception("%s: version %d could not be checked", deployment.name, deployment.version)
-            check = Check(deployment.version, (f"{type(error).__name__}: {error}",), "unready")
+            check = Check.of(deployment.version, "unready", [Problem(f"{type(error).__name__}: {error}")])
         if check.problems:
             what = "; ".join(check.problems)
             logger.warning("%s: version %d can't run here: %s", deployment.name, deployment.version, what)
@@ -93,4 +93,4 @@ class Inspector:
             problems = opened.world.bridge.call(open_operators(deployment, plan, opened.world))
         finally:
             opened.close()
-        return Check(deployment.version, problems, "unready" if problems else "")
+        return Check.of(deployment.version, "unready" if problems else "", problems)

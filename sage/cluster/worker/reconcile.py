@@ -346,12 +346,12 @@ def _is_drained(goal: Goal, unit: Unit, version: int, peers: Sequence[Peer]) -> 
 
 
 def _chosen(goal: Goal, wish: _Wish, peers: Sequence[Peer]) -> tuple[str, ...]:
-    """The hosts of a unit by rank: as many as asked for, else as can be of use."""
+    """The hosts of a unit by rank: as many as can be of use, or fewer where that is asked for."""
     name, unit = goal.desired.name, wish.unit
     able = [
         peer.worker
         for peer in peers
         if peer.takes and peer.fits(name, wish.version) and unit.labels.items() <= peer.labels.items()
     ]
-    count = wish.scale if wish.scale is not None else unit.width or len(able)
-    return ranked(name, unit.name, able)[:count]
+    useful = unit.width or len(able)
+    return ranked(name, unit.name, able)[: useful if wish.scale is None else min(wish.scale, useful)]

@@ -123,6 +123,7 @@ def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(stages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The labels of all. Sources that contradict each other are refused by every worker's check of the version."""
     found: dict[str, str] = {}
     for stage in stages:
         found.update(stage["options"].get("labels") or {})

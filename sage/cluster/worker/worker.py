@@ -46,6 +46,9 @@ SETTLE: Final = BEAT_EVERY + 0.5
 BURY_AFTER: Final = 600.0
 """Seconds without a heartbeat after which what a dead worker left is removed."""
 
+STANDS_STILL_AFTER: Final = 30.0
+"""Seconds without a turn of the loop after which this worker counts as dead, for those who would start it anew."""
+
 GOODBYE: Final = 2.0
 """Seconds for the brokers to take this worker's leave."""
 
@@ -117,7 +120,7 @@ class Worker:
     @property
     def is_alive(self) -> bool:
         """Whether its loop turns."""
-        return time.monotonic() - self._turned_at < 30.0
+        return time.monotonic() - self._turned_at < STANDS_STILL_AFTER
 
     @property
     def is_ready(self) -> bool:

@@ -97,6 +97,6 @@ class Takeover:
                 raise StageStopped(
                     f"{lost} records of {partition} were dropped by the broker before this step read them (committed "
                     f"{commit.offset}, the log starts at {starts[partition]}); raise the topic's retention, and accept "
-                    f"the loss with `sage groups reset {self._group} --to-earliest --execute`",
+                    f"the loss with `sage groups reset {self._group} --to earliest --execute`",
                     where=self._where,
                 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sage.errors import RecordTooLarge
 from sage.model.record import Headers
-from sage.ports import DeliveryFailure, Producer
-from sage.runtime.actors.transaction import Aborted, Transactions
+from sage.ports import DeliveryFailure, Producer, ProducerFatal, TransactionAbortable
+from sage.runtime.actors.transaction import Aborted, Replaced, Transactions
 from sage.runtime.retries.dead_letters import DeadLetter, does_not_fit
 
 TRANSACTION_BYTES = 32 * 1024 * 1024
@@ -27,6 +28,8 @@ class Outbox:
     def __init__(self, producer: Producer | None, transactions: Transactions | None = None) -> None:
         self._own = producer
         self._transactions = transactions
+        self._held: list[tuple[Any, ...]] | None = None
+        self._held_bytes = 0
 
     @property
     def producer(self) -> Producer:
@@ -43,28 +46,68 @@ class Outbox:
 
     def begin(self) -> None:
         """Make sure that what is produced now is in a transaction, where that is asked for. Raises Replaced."""
-        if self._transactions is not None:
+        if self._transactions is not None and self._held is None:
             self._transactions.begin()
 
     @property
     def is_full(self) -> bool:
         """Whether the open transaction is to be closed before more goes into it."""
         transactions = self._transactions
+        if self._held_bytes >= TRANSACTION_BYTES:
+            return True
         return transactions is not None and transactions.is_open and transactions.open_bytes >= TRANSACTION_BYTES
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the broker waits for the end of a transaction."""
+        return self._transactions is not None and self._transactions.is_open and self._transactions.open_bytes > 0
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is sent meanwhile leaves at the end, in a transaction that is opened only then: what its code takes is
+        none of the transaction's time. It is dropped where the transaction is lost."""
+        self._held = []
+        try:
+            yield
+        except (TransactionAbortable, Aborted, ProducerFatal, Replaced):
+            raise
+        except BaseException:
+            self._release()  # what was run counts, also when a later record stops the stage
+            raise
+        else:
+            self._release()
+        finally:
+            self._held, self._held_bytes = None, 0
+
+    def _release(self) -> None:
+        """Send what is held; what comes next is held again."""
+        held, self._held, self._held_bytes = self._held, None, 0
+        if held:
+            self.begin()
+            for each in held:
+                self.send(*each)
+        self._held = []
 
     @property
     def produce(self) -> Callable[..., None]:
         """The producer's own method: not to be kept over a checkpoint, after which it may be another one's."""
+        if self._held is not None:
+            return self._hold
         produce, transactions = self.producer.produce, self._transactions
         if transactions is None:
             return produce
 
         def counted(topic: str, value: bytes | None, *others: Any) -> None:
             produce(topic, value, *others)
-            if value is not None:
-                transactions.open_bytes += len(value)
+            transactions.open_bytes += len(value) if value else 1
 
         return counted
+
+    def _hold(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None, *others: Any) -> None:
+        assert self._held is not None, "held outside of `holding`"
+        self.check_size(topic, value, key, headers)
+        self._held.append((topic, value, key, headers, *others))
+        self._held_bytes += len(value or b"")
 
     def send(
         self,
@@ -108,6 +151,8 @@ class Outbox:
 
         ``flush() == 0`` alone is no proof: it returns 0 after refusals too, so the recorded failures count.
         """
+        if self._held:
+            self._release()
         if self.producer.flush(timeout):
             return None
         return self.producer.take_failures()

@@ -11,7 +11,8 @@ later records of its key queue up behind it, or its partition is held until then
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,9 @@ from sage.runtime.batches.outbox import Outbox
 from sage.runtime.batches.positions_of_batch import Positions
 from sage.runtime.batches.record_work import RecordWork
 from sage.runtime.batches.refusals import FLUSH_TIMEOUT, Proof, Refusals, Stopping
+from sage.runtime.batches.slow_turns import SlowTurns
 from sage.runtime.retries.intake import Intake, Retried
-from sage.runtime.retries.parked_keys import ParkedKeys
+from sage.runtime.retries.parked_keys import Origin, ParkedKeys
 from sage.runtime.retries.parking import ScanParked, TryLater, parked
 from sage.runtime.steps.stage_context import StageSetting
 
@@ -83,6 +85,7 @@ class SyncTask:
         self._rest: list[RawMessage] = []
         self._ends: dict[TopicPartition, int] = {}
         self._pace = 0.0
+        self._slow_turns = SlowTurns()
         self._deadline = 0.0
         self._holds: Holds | None = None
 
@@ -114,7 +117,7 @@ class SyncTask:
     def room(self) -> int:
         """Records for about half a second of work: what is slow is taken in small bites, so that polls, commits
         and a stop are never far away."""
-        if self._rest or self._outbox.is_full:
+        if self._rest or self._is_full:
             return 0
         return max(1, min(BATCH, int(TURN / self._pace))) if self._pace else 1
 
@@ -136,6 +139,7 @@ class SyncTask:
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Forget these."""
+        self._lost_transaction()
         for partition in partitions:
             self._positions.forget(partition)
             self._refusals.forget(partition)
@@ -167,12 +171,11 @@ class SyncTask:
         started, done = time.perf_counter(), 0
         self._deadline = started + TURN_LIMIT
         try:
-            if batch:
-                self._outbox.begin()
-            while done < len(batch) and not self._outbox.is_full:
-                done = self._some(batch, done)
-                if self._is_over():
-                    break
+            with self._turn(batch):
+                while done < len(batch) and not self._is_full:
+                    done = self._some(batch, done)
+                    if self._is_over():
+                        break
         except (TransactionAbortable, Aborted):
             self._positions.dropped(
                 [m for m in batch if not self._passed_over(TopicPartition(m.topic(), m.partition()))]
@@ -187,6 +190,26 @@ class SyncTask:
         if not self._rest:
             ends, self._ends = self._ends, {}
             self.reached_end(ends)
+
+    @contextmanager
+    def _turn(self, batch: Sequence[RawMessage]) -> Iterator[None]:
+        """Some work in a transaction, where that is asked for; slow work before it."""
+        began = self._setting.clock.monotonic()
+        try:
+            if not self._slow_turns.hold_outputs:
+                if batch:
+                    self._outbox.begin()
+                yield
+            else:
+                with self._outbox.holding():
+                    yield
+        finally:
+            self._slow_turns.ran(self._setting.clock.monotonic() - began, len(batch))
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the open transaction is to be closed first."""
+        return self._outbox.is_full or (self._slow_turns.hold_outputs and self._outbox.has_content)
 
     def _some(self, batch: list[RawMessage], done: int) -> int:
         """Run records from ``done`` on, as many as go the same way; where the next one is."""
@@ -223,12 +246,15 @@ class SyncTask:
         offset, tries = self._attempts.get(at, (-1, 0))
         if isinstance(view, Retried):
             attempts = view.attempts
+            if self._is_overtaken(at, message, view):
+                self._park(message, view, at, attempts, view.due)
+                return
             wait = view.wait(self._setting.clock.now_ms(), self._setting.longest_backoff)
             if wait > 0 and offset != message.offset():  # else it has waited, whatever the clock says by now
                 self._hold(at, message.offset(), wait, attempts)
                 return
         elif self._must_queue_up(at, message):
-            self._park(message, view, at, 0, 0.0)
+            self._park(message, view, at, 0, 0)
             return
         try:
             if not self._refusals.refuse_condemned(at, message.offset(), view):
@@ -239,8 +265,13 @@ class SyncTask:
         if self._proof(at, message.offset(), view) == "again":
             return
         if self._keeps_keys and isinstance(view, Retried):
-            self._parked.leave(at, message.offset(), message.key())
+            self._parked.leave(at, message.offset(), message.key(), Origin.of(view))
         self._positions.passed(at, message.offset())
+
+    def _is_overtaken(self, at: TopicPartition, message: RawMessage, view: RawMessage) -> bool:
+        """Whether an earlier record of its key went to the end of the retry topic, so that it must go there too."""
+        overtaken = self._keeps_keys and self._parked.is_overtaken(at.partition, message.key(), Origin.of(view))
+        return overtaken and not self._refusals.is_condemned(at, message.offset())
 
     def _must_queue_up(self, at: TopicPartition, message: RawMessage) -> bool:
         """Behind earlier records of its key in the retry topic, which take it; one that is given up need not."""
@@ -252,22 +283,31 @@ class SyncTask:
         return self._refusals.proved(at, offset, view) if self._positions.careful else "taken"
 
     def _later(self, message: RawMessage, view: RawMessage, later: TryLater) -> None:
-        """Another try may help: park the record, or hold its partition."""
+        """Another try may help: park the record, again if need be, or hold its partition."""
         at = TopicPartition(message.topic(), message.partition())
         stage = self._setting.stage
-        if isinstance(view, Retried) or stage.ordering == "partition" or not stage.retry_topic:
+        waits_for_nobody = isinstance(view, Retried) and self._keeps_keys
+        if (
+            stage.ordering == "partition"
+            or not stage.retry_topic
+            or (waits_for_nobody and self._parked.is_alone(at.partition, message.key()))
+        ):
             self._hold(at, message.offset(), later.delay, later.attempts)
         else:
-            self._park(message, view, at, later.attempts, later.delay)
+            due = self._setting.clock.now_ms() + int(later.delay * 1000)
+            self._park(message, view, at, later.attempts, due, delay=later.delay)
 
     def _hold(self, at: TopicPartition, offset: int, seconds: float, attempts: int) -> None:
         assert self._holds is not None, "records before open()"
         self._attempts[at] = (offset, attempts)
         self._skipped.add(at)
+        self._ends.pop(at, None)  # its end was met before it went back
         self._holds.hold(at, at=offset, seconds=seconds)
 
-    def _park(self, message: RawMessage, view: RawMessage, at: TopicPartition, attempts: int, delay: float) -> None:
-        due = self._setting.clock.now_ms() + int(delay * 1000) if delay else 0
+    def _park(
+        self, message: RawMessage, view: RawMessage, at: TopicPartition, attempts: int, due: int, *, delay: float = 0.0
+    ) -> None:  # fmt: skip
+        """Put it at the end of the retry topic, where others need not wait for it."""
         record = parked(view, self._setting.stage.retry_topic, at.partition, attempts=attempts, due=due)
         try:
             self._outbox.send(
@@ -279,7 +319,10 @@ class SyncTask:
         proof = self._proof(at, message.offset(), view)
         if proof == "again":
             return
-        if self._keeps_keys and proof == "taken":
+        if self._keeps_keys and isinstance(view, Retried):  # one that is there again waits as it did
+            if proof == "buried":
+                self._parked.leave(at, message.offset(), message.key(), Origin.of(view))
+        elif self._keeps_keys and proof == "taken":
             self._parked.park(at, message.offset(), message.key())
         self._positions.passed(at, message.offset())
 
@@ -301,8 +344,9 @@ class SyncTask:
         if self._state is not None and self._holds is not None:
             self._state.restore(self._holds)
             # While records are asked for by name, a timer's refused output would be taken for one of theirs.
-            if self._timers is not None and not self._positions.careful:
-                self._timers.fire()
+            if self._timers is not None and not self._positions.careful and not self._is_full:
+                with self._turn(()):
+                    self._timers.fire()
             self._state.sweep()
 
     def next_due(self) -> int | None:
@@ -363,6 +407,7 @@ class SyncTask:
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """A transaction's changes of state count from now on."""
+        self._slow_turns.committed()
         if self._outbox.is_transactional:
             self._kept(offsets)
         for partition, offset in offsets.items():
@@ -370,6 +415,7 @@ class SyncTask:
 
     def aborted(self, failures: Sequence[DeliveryFailure]) -> None:
         """Outputs were not taken: read again from what is settled; one record at a time where one was refused."""
+        self._lost_transaction()
         for partition, offset in self._positions.go_back(careful=bool(failures)).items():
             self._parked.rewind(partition, offset)
         self._rest = [m for m in self._rest if not self._passed_over(TopicPartition(m.topic(), m.partition()))]
@@ -379,6 +425,11 @@ class SyncTask:
         # Only now: what stops a stage must leave it where it is, or its last checkpoint would commit past the refusal.
         self._refusals.stop_for_good_reason(failures)
 
+    def _lost_transaction(self) -> None:
+        """One that may have ended because code took longer than it: what is run from now on is run before it opens."""
+        if self._outbox.is_transactional:
+            self._slow_turns.lost()
+
     def rewinds(self) -> dict[TopicPartition, int]:
         """Where to read again from."""
         return dict(self._positions.rewinds)
@@ -387,6 +438,7 @@ class SyncTask:
         """Records come from there now."""
         for partition in partitions:
             self._positions.rewinds.pop(partition, None)
+            self._ends.pop(partition, None)  # it was met before, and is met again
 
     def idle(self) -> bool:
         """Whether all that was taken on has been run."""

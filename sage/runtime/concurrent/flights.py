@@ -25,7 +25,7 @@ from sage.runtime.concurrent.turns import Turns
 from sage.runtime.concurrent.window import Window
 from sage.runtime.concurrent.work import work_of
 from sage.runtime.retries.intake import Intake, Retried
-from sage.runtime.retries.parked_keys import ParkedKeys
+from sage.runtime.retries.parked_keys import Origin, ParkedKeys
 from sage.runtime.retries.parking import parked
 from sage.runtime.steps.input_decoder import InputDecoder
 from sage.runtime.steps.outputs import Output
@@ -253,7 +253,8 @@ class Flights:
                 flight.keyed = self._state.finish(number, self._state.begin_timer(flight.timer))
             self._state.timer_done(flight.timer)
         if flight.is_retry and self._setting.stage.ordering == "key":
-            self.parked.leave(flight.home.partition, flight.offset, flight.message.key())
+            origin = Origin.of(flight.message)
+            self.parked.leave(flight.home.partition, flight.offset, flight.message.key(), origin)
         if self.journal is not None and flight.timer is None and flight.parked is None:
             self.journal.finished(flight.record_id, flight.home.partition, flight.offset)
         for leaving in self._leaving(flight):

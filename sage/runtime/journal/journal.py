@@ -23,9 +23,6 @@ from sage.runtime.steps.stage_context import StageSetting
 
 logger = logging.getLogger("sage.runtime")
 
-PATIENCE: Final = 60.0
-"""Seconds that a broker may be away while a partition is taken over."""
-
 _PAUSE: Final = 0.5
 
 _OWN_WRITES: Final = 5.0
@@ -77,7 +74,7 @@ class Journal:
 
         Raises:
             StageStopped: the journal's topic is gone.
-            Unreachable, TransientFailure: the broker gave no answer for a minute.
+            Unreachable, TransientFailure: the broker gives no answer, and the actor is asked to stop.
         """
         self._ours.update(commits)
         numbers = sorted({at.partition for at in commits})
@@ -96,14 +93,13 @@ class Journal:
 
     async def _read_left(self, partition: int, given: Mapping[TopicPartition, Commit]) -> Left:
         read = partial(read_left, self._setting, self._clients, partition, given, memory=self._memory)
-        deadline = self._setting.clock.monotonic() + PATIENCE
         while True:
             try:
                 return await asyncio.to_thread(read)
             except NotFound as error:
                 raise StageStopped(missing_text(self._topic), where=self._where) from error
             except (TransientFailure, Unreachable) as error:
-                if self._setting.clock.monotonic() >= deadline:
+                if self._setting.stopping.is_set():
                     raise
                 logger.info("%s: reading the journal again: %s", self._where, error)
                 await asyncio.sleep(_PAUSE)

@@ -110,7 +110,7 @@ class Intake:
 
     def __init__(self, stage: Stage) -> None:
         self._retry_topic = stage.retry_topic
-        self._default_topic = stage.inputs[0].topic if stage.inputs else ""
+        self._default_topic = first_input(stage)
         self._returning = frozenset(i.topic for i in stage.inputs if i.max_hops is not None)
         self.is_plain = not self._returning
 
@@ -124,6 +124,11 @@ class Intake:
         if topic == self._retry_topic:
             return Retried(message, self._default_topic)
         return Returned(message) if topic in self._returning else message
+
+
+def first_input(stage: Stage) -> str:
+    """The topic that a record of the retry topic is of, which says nothing of its origin."""
+    return stage.inputs[0].topic if stage.inputs else ""
 
 
 def hops_of(headers: Headers | None) -> int:

@@ -1,47 +1,80 @@
 """Which keys have records in the retry topic: while a key has, its later records queue up behind them.
 
-The retry topic is the truth. What is counted here is its uncommitted part, read when the partition was assigned
-and kept up to date since; counts that hang on records which are read again are taken back with them.
+The retry topic is the truth. What is known here is its uncommitted part, read when the partition was assigned
+and kept up to date since; changes that hang on records which are read again are taken back with them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sage.model.partition import TopicPartition
+from sage.ports import RawMessage
+
+
+class Origin(NamedTuple):
+    """Where a parked record was first read: by it the records of a key keep their order, however often they are put
+    into the retry topic again."""
+
+    topic: str
+    offset: int
+
+    @classmethod
+    def of(cls, view: RawMessage) -> Origin:
+        """Of a record as its stage sees it."""
+        return cls(sys.intern(view.topic()), view.offset())
 
 
 class ParkedKeys:
-    """Counts parked records by key, per partition number of the retry topic."""
+    """Where the parked records of each key come from, per partition number of the retry topic."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, Counter[bytes]] = {}
-        self._uncommitted: dict[TopicPartition, dict[int, tuple[bytes, int]]] = {}
+        self._waiting: dict[int, dict[bytes, list[Origin]]] = {}
+        self._uncommitted: dict[TopicPartition, dict[int, tuple[bytes, Origin, bool]]] = {}
 
-    def start(self, partition: int, keys: Counter[bytes]) -> None:
-        """The partition is ours; these keys are parked there already."""
-        self._counts[partition] = Counter(keys)
+    def start(self, partition: int, keys: Mapping[bytes, Sequence[Origin]]) -> None:
+        """The partition is ours; these are parked there already."""
+        self._waiting[partition] = {key: sorted(origins) for key, origins in keys.items()}
 
     def end(self, partition: int) -> None:
         """The partition went."""
-        self._counts.pop(partition, None)
+        self._waiting.pop(partition, None)
 
     @property
     def any(self) -> bool:
         """Whether any key is parked at all."""
-        return any(self._counts.values())
+        return any(self._waiting.values())
 
     def has(self, partition: int, key: bytes | None) -> bool:
-        """Whether a record of this key must wait behind earlier ones."""
-        return key is not None and bool(self._counts.get(partition)) and self._counts[partition][key] > 0
+        """Whether a record of this key that comes now must wait behind earlier ones."""
+        return key is not None and key in self._waiting.get(partition, ())
+
+    def is_overtaken(self, partition: int, key: bytes | None, origin: Origin) -> bool:
+        """Whether an earlier record of the key waits further back, having been put there again."""
+        if key is None or key not in (waiting := self._waiting.get(partition, {})):
+            return False
+        return waiting[key][0] < origin
+
+    def is_alone(self, partition: int, key: bytes | None) -> bool:
+        """Whether no other key is parked there."""
+        return self._waiting.get(partition, {}).keys() == {key}
 
     def park(self, at: TopicPartition, offset: int, key: bytes | None) -> None:
         """The record read at ``offset`` of ``at`` was put into the retry topic."""
-        self._change(at, offset, key, 1)
+        if key is not None:
+            self._add(at.partition, key, origin := Origin(at.topic, offset))
+            self._uncommitted.setdefault(at, {})[offset] = (key, origin, True)
 
-    def leave(self, at: TopicPartition, offset: int, key: bytes | None) -> None:
-        """The record read at ``offset`` of ``at``, the retry topic, reached its outcome."""
-        self._change(at, offset, key, -1)
+    def leave(self, at: TopicPartition, offset: int, key: bytes | None, origin: Origin) -> None:
+        """The record read at ``offset`` of ``at``, the retry topic, reached its outcome.
+
+        Others may write there too, as `sage dlq replay` does: their records were not known to wait.
+        """
+        if key is not None and self._remove(at.partition, key, origin):
+            self._uncommitted.setdefault(at, {})[offset] = (key, origin, False)
 
     def committed(self, at: TopicPartition, next_offset: int) -> None:
         """Changes before this offset are final."""
@@ -54,16 +87,22 @@ class ParkedKeys:
         """Records from ``offset`` on are read again: what they did did not happen."""
         waiting = self._uncommitted.get(at) or {}
         for place in [place for place in waiting if place >= offset]:
-            key, step = waiting.pop(place)
-            self._count(at.partition, key, -step)
+            key, origin, was_parked = waiting.pop(place)
+            if was_parked:
+                self._remove(at.partition, key, origin)
+            else:
+                self._add(at.partition, key, origin)
 
-    def _change(self, at: TopicPartition, offset: int, key: bytes | None, step: int) -> None:
-        if key is not None:
-            self._uncommitted.setdefault(at, {})[offset] = (key, step)
-            self._count(at.partition, key, step)
+    def _add(self, partition: int, key: bytes, origin: Origin) -> None:
+        insort(self._waiting.setdefault(partition, {}).setdefault(key, []), origin)
 
-    def _count(self, partition: int, key: bytes, step: int) -> None:
-        counts = self._counts.setdefault(partition, Counter())
-        counts[key] += step
-        if counts[key] <= 0:
-            del counts[key]
+    def _remove(self, partition: int, key: bytes, origin: Origin) -> bool:
+        waiting = self._waiting.get(partition, {})
+        origins = waiting.get(key, [])
+        index = bisect_left(origins, origin)
+        if index == len(origins) or origins[index] != origin:
+            return False
+        del origins[index]
+        if not origins:
+            del waiting[key]
+        return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,10 +13,12 @@ from sage.model.partition import TopicPartition
 from sage.model.record import Headers
 from sage.ports import Admin, Clock, Commit, KafkaClients, RawMessage
 from sage.runtime.actors.patience import patiently
+from sage.runtime.retries.intake import Retried
+from sage.runtime.retries.parked_keys import Origin
 from sage.runtime.steps.outputs import timestamp_of
 
-SCAN_TIMEOUT = 60.0
-"""Seconds to read the uncommitted part of a retry partition."""
+SILENCE = 60
+"""Seconds in which a retry partition that has records gives none, until it is read from the start again."""
 
 ASK_AGAIN = 0.2
 """Seconds between two looks whether an open transaction is decided."""
@@ -68,26 +69,31 @@ def parked(view: RawMessage, topic: str, partition: int, *, attempts: int, due: 
     return Parked(topic, partition, view.value(), view.key(), headers, timestamp_of(view))
 
 
-ScanParked = Callable[[TopicPartition, Commit], Counter[bytes]]
+ScanParked = Callable[[TopicPartition, Commit], dict[bytes, list[Origin]]]
 
 
 def scan_parked(
-    clients: KafkaClients, partition: TopicPartition, commit: Commit, *, clock: Clock, stopping: threading.Event
-) -> Counter[bytes]:
-    """The keys of the records that wait in a retry partition, however long the broker takes to say so.
+    clients: KafkaClients, partition: TopicPartition, commit: Commit, *, clock: Clock, stopping: threading.Event,
+    default_topic: str = "",
+) -> dict[bytes, list[Origin]]:  # fmt: skip
+    """The keys of the records that wait in a retry partition, and where each was first read, however long the broker
+    takes to say so.
 
     All that stands in the log is looked at, and not only what comes before the last stable offset: that one is held
     back by whatever transaction is open, such as of a worker that died before anybody knew its name, or is
     committed and has no marker here yet, and records behind it are parked all the same. The broker ends what is left
     open after ``transaction.timeout.ms``.
 
+    Args:
+        default_topic: the stage's first input, of which a record without a word of its origin is.
+
     Raises:
         TransientFailure, Unreachable: it can't be read, and the actor is asked to stop.
     """
 
-    def scan() -> Counter[bytes]:
+    def scan() -> dict[bytes, list[Origin]]:
         first, end = _bounds(clients, partition, commit, clock, stopping)
-        return _keys(clients, partition, first, end) if first < end else Counter()
+        return _keys(clients, partition, first, end, default_topic) if first < end else {}
 
     return patiently(scan, where=str(partition), clock=clock, stopping=stopping)
 
@@ -124,20 +130,25 @@ def _await_decided(admin: Admin, partition: TopicPartition, end: int, clock: Clo
         clock.wait(stopping, ASK_AGAIN)
 
 
-def _keys(clients: KafkaClients, partition: TopicPartition, first: int, end: int) -> Counter[bytes]:
-    keys: Counter[bytes] = Counter()
+def _keys(
+    clients: KafkaClients, partition: TopicPartition, first: int, end: int, default_topic: str
+) -> dict[bytes, list[Origin]]:
+    keys: dict[bytes, list[Origin]] = {}
     reader = clients.consumer(None)
+    silent = 0
     try:
         reader.assign({partition: first})
-        for _ in range(int(SCAN_TIMEOUT)):
-            for message in reader.poll(10_000, 1.0):
+        while silent < SILENCE:
+            messages = reader.poll(10_000, 1.0)
+            for message in messages:
                 key = message.key()
                 if key is not None and message.offset() < end:
-                    keys[key] += 1
+                    keys.setdefault(key, []).append(Origin.of(Retried(message, default_topic)))
                 if message.offset() + 1 >= end:
                     return keys
             if reader.ends_reached().get(partition, -1) >= end:
                 return keys
+            silent = 0 if messages else silent + 1
     finally:
         reader.close()
-    raise Unreachable(f"{partition}: not readable to offset {end} within {SCAN_TIMEOUT:.0f} s")
+    raise Unreachable(f"{partition}: nothing came for {SILENCE} s before offset {end} was reached")

@@ -18,6 +18,7 @@ from sage.runtime.batches.sync_task import SyncTask
 from sage.runtime.concurrent.async_task import AsyncTask
 from sage.runtime.concurrent.bridge import Bridge
 from sage.runtime.journal import Journal
+from sage.runtime.retries.intake import first_input
 from sage.runtime.retries.parking import scan_parked
 from sage.runtime.sources.source_host import HostedSource
 from sage.runtime.state.stage_state import StageState
@@ -57,7 +58,9 @@ def assemble_actor(
     if setting.plan.topology.guarantee == "exactly_once":
         name = f"{setting.plan.name}.{stage.name}.{uuid.uuid4().hex[:12]}"
         transactions = Transactions(clients, name, clock=setting.clock, stopping=setting.stopping, config=sending)
-    scan = partial(scan_parked, clients, clock=setting.clock, stopping=setting.stopping)
+    scan = partial(
+        scan_parked, clients, clock=setting.clock, stopping=setting.stopping, default_topic=first_input(stage)
+    )
     config: dict[str, Any] = {}
     if len(stage.inputs) > 1:
         # Records of one key come from equal partitions of all inputs, and share one retry partition (decision 17).

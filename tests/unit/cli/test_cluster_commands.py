@@ -235,6 +235,24 @@ def test_what_would_leave_something_behind_needs_its_flag(typed: Sage, sage: Sag
     assert typed("deploy", other, "--wait", "--allow-orphans").out == "deployed calc v2\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "flag"),
+    [("narrow", "wide", "--repartition"), ("totals", "spelt", "--allow-state-change")],
+)
+def test_what_moves_or_changes_state_needs_its_flag(
+    typed: Sage, sage: Sage, town: Town, before: str, after: str, flag: str
+) -> None:
+    town.worker("w1")
+    typed("deploy", f"{PIPELINES}:{before}", "--wait")
+    changed = f"{PIPELINES}:{after}"
+    other_flags = {"--repartition", "--allow-state-change", "--allow-orphans"} - {flag}
+    assert f"refused by deploy without {flag}" in typed("plan", changed).err
+    refused = sage("topology", "deploy", changed, "--wait", *sorted(other_flags))
+    assert (refused.code, refused.out) == (1, "")
+    assert flag in refused.err
+    assert data(typed("deploy", changed, "--wait", flag, "-o", "json"))["version"] == 2
+
+
 def test_a_lambda_is_refused_where_it_stands(sage: Sage, town: Town) -> None:
     found = sage("topology", "deploy", f"{PIPELINES}:with_a_lambda")
     assert (found.code, found.out) == (3, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 
 from sage.graph import StreamBuilder
 from sage.graph.topology import Topology
+from sage.model.json import Json
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
-from sage.spec.component import Operator
+from sage.spec.component import Operator, Source
 
 
 class Ask(Operator[Any, Any]):
@@ -26,10 +27,24 @@ class Ask(Operator[Any, Any]):
         return value
 
 
+class Nothing(Source[int]):
+    """Stands for a source."""
+
+    async def read(self, task: str, position: Json | None, *, bounded: bool) -> AsyncIterator[tuple[int, Json]]:
+        for number in range(0):
+            yield number, number
+
+
 class Seen(BaseModel):
     """The state of one key."""
 
     n: int = 0
+
+
+class Spelt(BaseModel):
+    """The same in words: neither can read the other."""
+
+    n: str = ""
 
 
 def shout(value: Any) -> Any:
@@ -55,13 +70,22 @@ def asking(name: str = "qa", config: Mapping[str, Any] | None = None, **options:
 
 
 def counting(
-    name: str = "qa", *, partitions: int = 2, moved: Mapping[str, str] | None = None, step: str = "count"
-) -> Plan:
+    name: str = "qa", *, partitions: int = 2, moved: Mapping[str, str] | None = None, step: str = "count",
+    state: type[BaseModel] = Seen,
+) -> Plan:  # fmt: skip
     """Reads ``NAME-in``, keys it in stage ``by``, counts per key in stage ``count``, writes ``NAME-out``."""
     env = environment(name)
     keyed = env.from_topic(f"{name}-in").key_by("user", name="by", partitions=partitions)
-    keyed.process(count, state=Seen, name=step).to(f"{name}-out")
+    keyed.process(count, state=state, name=step).to(f"{name}-out")
     return compile_plan(_moved(env.build(), moved or {}))
+
+
+def two_sources(left: dict[str, str], right: dict[str, str]) -> Plan:
+    """Sources ``left`` and ``right``, with these labels, each into a topic of its own."""
+    env = environment()
+    env.from_source(Nothing, name="left", labels=left).to("qa-left", name="left-out")
+    env.from_source(Nothing, name="right", labels=right).to("qa-right", name="right-out")
+    return compile_plan(env.build(), source_tasks={"left": ["0"], "right": ["0"]})
 
 
 def _moved(topology: Topology, moved: Mapping[str, str]) -> Topology:

@@ -14,12 +14,13 @@ from sage.cluster.deploying import VERSIONS_KEPT
 from sage.cluster.names import ControlTopics
 from sage.cluster.run_guard import refuse_other_plan
 from sage.cluster.session import ControlSession
-from sage.errors import Conflict, InvalidTopology, NotFound, NotImportable, TransientFailure, UnknownName
+from sage.errors import ChangeRefused, Conflict, InvalidTopology, NotFound, NotImportable, TransientFailure, UnknownName
 from sage.model.partition import TopicPartition
+from sage.plan.diff import ALLOW_STATE_CHANGE
 from sage.plan.planner import compile_plan
 from sage.ports import TopicSpec
 from sage.testing.broker import InMemoryClients
-from tests.unit.cluster.pipelines import asking, environment, shout
+from tests.unit.cluster.pipelines import Spelt, asking, counting, environment, shout
 
 TOPICS = ControlTopics()
 
@@ -229,3 +230,21 @@ def test_control_topics_are_made_once_with_as_many_replicas_as_there_are_brokers
     two: Any = InMemoryClients(nodes=2)
     Deployer(two, ControlTopics("team-a"))
     assert {info.replication_factor for info in two.admin().describe(ControlTopics("team-a").all).values()} == {2}
+
+
+def test_a_rollback_to_what_cannot_read_the_stored_state_is_refused_without_its_flag(ann: Deployer) -> None:
+    ann.deploy(counting())
+    ann.deploy(counting(state=Spelt), allow=[ALLOW_STATE_CHANGE])
+    with pytest.raises(ChangeRefused, match=r"what is stored can't be read: n was .*string.*--allow-state-change"):
+        ann.rollback("qa", 1)
+    assert ann.look().current("qa").version == 2, "nothing was changed"
+    back = ann.rollback("qa", 1, allow=[ALLOW_STATE_CHANGE])
+    assert (back.deployment.version, ann.look().current("qa").version) == (1, 1)
+
+
+def test_a_scale_that_is_more_than_can_be_of_use_says_so(ann: Deployer) -> None:
+    ann.deploy(asking())
+    scaled = ann.scale("qa", {"say": 3})
+    assert (dict(scaled.scale), scaled.reason) == ({"say": 3}, "scale say=3 of which 1 can be of use")
+    assert ann.scale("qa", {"say": 1}).reason == "scale say=1"
+    assert ann.scale("qa", {"ask": 9}).reason == "scale ask=9", "how many partitions a foreign topic has is not known"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired, Leaving
 from sage.cluster.names import ControlTopics
-from sage.cluster.status import Check, StageStatus, TopologyStatus, WorkerStatus
+from sage.cluster.status import Check, Problem, StageStatus, TopologyStatus, WorkerStatus
 from sage.errors import InvalidTopology
+from sage.model.secrets import remember_secret
 
 RECORDS: list[Any] = [
     Deployment("qa", 3, {"hash": "h"}, {"m:f": "1"}, ("ask",), "ann@laptop", 5, "more passages"),
@@ -21,7 +23,7 @@ RECORDS: list[Any] = [
     WorkerStatus("w1", "h", 1, 2, "0.1", {"disk": "a"}, True, 0.5, 10, ("qa",), 7),
     TopologyStatus(
         "w1", "qa", (StageStatus("s", 3, "running", ("qa.a:0",), transactional_ids=("t",)),),
-        (Check(3, ("no",), "unready"),),
+        (Check(3, ("no",), "unready"), Check.of(4, "unready", [Problem("no", "qa.py:9", "SAGE301")])),
     ),
 ]  # fmt: skip
 
@@ -44,3 +46,20 @@ def test_topics_share_a_prefix_without_dots() -> None:
     assert ControlTopics("team-a").topologies == "team-a.topologies"
     with pytest.raises(InvalidTopology, match="dots"):
         ControlTopics("team.a")
+
+
+def test_words_of_an_older_worker_are_read_without_what_it_did_not_say() -> None:
+    stage = {"stage": "s", "version": 3, "state": "running", "partitions": ["qa.a:0"], "problem": "it stopped once"}
+    check = {"version": 3, "problems": ["qa.py:9: no [SAGE301]"], "kind": "unready"}
+    data = orjson.dumps({"format": 1, "worker": "w1", "topology": "qa", "stages": [stage], "checks": [check]})
+    found = TopologyStatus.decode(data)
+    assert [each.stalled for each in found.stages] == [False]
+    (read,) = found.checks
+    assert (read.problems, read.parts) == (("qa.py:9: no [SAGE301]",), ())
+    assert list(map(str, read.found)) == ["qa.py:9: no [SAGE301]"]
+
+
+def test_no_part_of_a_problem_quotes_a_secret() -> None:
+    remember_secret("sk-parts-0001")
+    check = Check.of(1, "unready", [Problem("no service takes sk-parts-0001")])
+    assert b"sk-parts-0001" not in TopologyStatus("w1", "qa", (), (check,)).encode()

@@ -11,10 +11,12 @@ import pytest
 from sage import RemoteEnvironment
 from sage.cluster.worker.checks import Policy
 from sage.errors import InvalidTopology, NotFound, NotImportable, Unreachable
+from sage_connectors import FileSink, FileSource, TerminalSink
 from tests.support.waiting import wait_until
 from tests.unit.cluster.worker import steps
 from tests.unit.cluster.worker.town import TOPICS, Town
 from tests.unit.cluster.worker.town import town as make_town
+from tests.unit.environments import functions
 
 
 @pytest.fixture
@@ -38,6 +40,57 @@ def test_the_programs_own_ends_run_here_and_the_rest_on_the_workers(town: Town, 
         assert town.states("work") == {"a": (1, "running")}
         assert set(town.said()["a"]) == {"work"}, "a worker hosts nothing of the program's own"
     assert town.deployer.look().current("t").state == "running", "what was deployed goes on"
+
+
+def test_files_and_the_terminal_are_those_of_the_program(
+    town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    town.worker("a")
+    (tmp_path / "in.txt").write_text("one\ntwo\n", encoding="utf-8")
+    with environment(town, tmp_path) as env:
+        lines = env.from_source(FileSource, {"path": str(tmp_path / "in.txt")}, name="read")
+        work = lines.map(functions.twice, name="work")
+        work.sink(FileSink, {"path": str(tmp_path / "out.txt"), "format": "lines"}, name="written")
+        work.sink(TerminalSink, {"format": "jsonl"}, name="shown")
+        report = env.run_once(timeout=30)
+    assert report.complete
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines() == ["oneone", "twotwo"]
+    assert capsys.readouterr().out.splitlines() == ['"oneone"', '"twotwo"']
+    assert set(town.said()["a"]) == {"work"}
+    assert town.deployer.look().deployment("t", 1).caller == ("read", "written", "shown")
+
+
+def test_the_report_counts_the_programs_own_steps_and_every_dead_letter(town: Town, tmp_path: Path) -> None:
+    town.worker("a")
+    with environment(town, tmp_path) as env:
+        given = env.from_collection([1, -1, 2, -2, 3], name="given")
+        found = given.map(functions.above_nothing, name="work").collect(name="found")
+        report = env.run_once(timeout=30)
+        again = env.run_once(timeout=30)
+    assert sorted(found) == [1, 2, 3]
+    assert (report.complete, report.read, report.delivered, report.dead_letters) == (True, 5, 3, 2)
+    own = {name: (step.read, step.written) for name, step in report.steps.items()}
+    assert own == {"given": (5, 5), "found": (3, 3)}
+    assert (again.complete, again.read, again.dead_letters) == (True, 0, 0), "each report is of its run alone"
+
+
+def test_a_run_whose_time_is_up_says_what_it_waited_for_and_goes_on(town: Town, tmp_path: Path) -> None:
+    town.worker("a")
+    steps.Waiting.goes_on.clear()
+    try:
+        with environment(town, tmp_path) as env:
+            found = env.from_collection([1, 2]).map(steps.Waiting, name="work").collect()
+            env.submit()
+            late = env.run_once(timeout=0.5)
+            assert (late.complete, late.delivered, found) == (False, 0, [])
+            assert late.seconds < 10, "it waits no longer than it was told to"
+            assert "work" in late.waiting_for
+            assert "not complete" in str(late)
+            steps.Waiting.goes_on.set()
+            report = env.run_once(timeout=30)
+            assert (report.complete, report.delivered, sorted(found)) == (True, 2, [1, 2])
+    finally:
+        steps.Waiting.goes_on.set()
 
 
 def test_the_same_program_again_gives_the_same_and_deploys_nothing(town: Town, tmp_path: Path) -> None:

@@ -26,9 +26,13 @@ from tests.unit.runtime.bench import IN, Bench, text
 KINDS = ("sync", "flat", "async", "batch", "blocking", "keyed", "keyed async", "timers", "timers async")
 """Ways in which a stage works; all of them do the same to a record, those with timers a moment after it has come."""
 
+SYNCHRONOUS = ("sync", "flat", "keyed", "timers")
+"""Kinds whose code keeps everything else of its process waiting."""
+
 PARTITIONS = 3
-POISON, PASSING = 11, 7
-"""Values that are 5 modulo the first never succeed; those that are 3 modulo the second fail a few times."""
+POISON, PASSING, SLOW = 11, 7, 9
+"""Values that are 5 modulo the first never succeed; those that are 3 modulo the second fail a few times; in some storms
+those that are 4 modulo the third take longer, now and then, than the broker gives a transaction."""
 
 
 class Storm:
@@ -46,6 +50,7 @@ class Storm:
         self.keys = self.chance.choice([1, 2, 6])
         self.fed: list[tuple[int, bytes]] = []
         self._tries: Counter[int] = Counter()
+        self._outlasts = kind in SYNCHRONOUS and self.chance.random() < 0.25
         self.bench = self._bench()
         bench = self.bench
         bench.loop = ShuffledLoop(bench.clock, self.chance)
@@ -130,6 +135,8 @@ class Storm:
         if value % POISON == 5:
             raise ValueError("poison")
         self._tries[value] += 1
+        if self._outlasts and value % SLOW == 4 and self.chance.random() < 0.5:
+            self.bench.clock.advance(TRANSACTION_TIMEOUT_MS / 1000 + 2)
         if value % PASSING == 3 and self._tries[value] <= (1 if self.kind == "batch" else 3):
             raise ConnectionError("reset")
         return value
@@ -245,7 +252,10 @@ class Storm:
             for number in range(PARTITIONS)
         ]
         committed = self.bench.clients.committed(GROUP)
-        return sum(end - committed.get(at, 0) for at, end in self.bench.clients.admin().end_offsets(places).items())
+        ends = self.bench.clients.admin().end_offsets(
+            places, committed=False
+        )  # an open transaction hides what is behind it
+        return sum(end - committed.get(at, 0) for at, end in ends.items())
 
     def dead(self) -> list[int]:
         """The values that have a dead letter, their own or their timer's."""

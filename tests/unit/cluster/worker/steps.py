@@ -48,8 +48,10 @@ class Waiting(Operator[int, int]):
     """Returns only when a test lets it."""
 
     goes_on: ClassVar[threading.Event] = threading.Event()
+    entered: ClassVar[threading.Event] = threading.Event()
 
     def process(self, value: int, ctx: Context) -> Any:
+        Waiting.entered.set()
         Waiting.goes_on.wait(60)
         return value
 

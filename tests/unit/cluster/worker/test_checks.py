@@ -36,6 +36,15 @@ def deployed(build: Callable[[Any], Any], *, kafka: dict[str, Any] | None = None
     return Deployment("qa", 1, plan.to_json(), code=code_of(plan), **more)
 
 
+def sources(left: str, right: str) -> Deployment:
+    """Two sources of one topology, with these values for the label ``disk``."""
+    builder = StreamBuilder("qa")
+    builder.from_source(steps.Numbers, name="left", labels={"disk": left}).to("left-out")
+    builder.from_source(steps.Numbers, name="right", labels={"disk": right}).to("right-out")
+    plan = compile_plan(builder.build(), source_tasks={"left": ["0", "1"], "right": ["0", "1"]})
+    return Deployment("qa", 1, plan.to_json(), code=code_of(plan))
+
+
 def kinds(policy: Policy, deployment: Deployment, **environ: str) -> tuple[str, str]:
     check = Checker("w1", policy, environ).check(deployment)
     return check.kind, "\n".join(check.problems)
@@ -106,6 +115,22 @@ def test_other_code_than_was_deployed_is_told() -> None:
     assert (kind, f"{name} differs" in problems) == ("incompatible", True)
 
 
+def test_sources_whose_labels_contradict_each_other_run_nowhere_and_are_told() -> None:
+    policy = Policy(("tests",))
+    assert kinds(policy, sources("a", "a")) == ("", "")
+    kind, problems = kinds(policy, sources("a", "b"))
+    assert (kind, "source 'right' wants workers with the label disk=b" in problems) == ("refused", True)
+
+
+def test_a_problem_is_published_with_its_place_and_its_code() -> None:
+    made = deployed(lambda s: s.map(steps.Keyed, {"api_key": "${SERVICE_KEY}"}, name="work"))
+    check = Checker("w1", Policy(("tests",), ("SERVICE_KEY",)), {}).check(made)
+    (part,) = check.parts
+    assert (part.code, part.message) == ("SAGE301", "SERVICE_KEY is not set (on worker w1). Set it there.")
+    assert part.where.endswith('step "work"')
+    assert check.problems == (f"{part.where}: {part.message} [SAGE301]",)
+
+
 def test_what_the_caller_runs_is_not_looked_for_here() -> None:
     made = deployed(lambda s: s.map(steps.times_ten, name="work"), caller=("work",))
     assert kinds(Policy(), made) == ("", "")
@@ -143,4 +168,4 @@ def test_a_candidates_operators_are_opened_and_closed_again(broken: str, monkeyp
     problems = loop.call(open_operators(made, plan, world))
     loop.close()
     assert len(problems) == bool(broken)
-    assert all(broken in line for line in problems)
+    assert all(broken in each.message for each in problems)

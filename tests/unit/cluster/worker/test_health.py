@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from sage.cluster.worker import worker as worker_module
 from sage.cluster.worker.health import Health, exposition
 from sage.errors import PortTaken
 from tests.integration.cluster.workers import fetch
@@ -29,6 +31,29 @@ def test_a_worker_is_ready_until_it_leaves_and_alive_until_its_end(town: Town) -
     assert fetch(health.port, "/other")[0] == 404
     town.leave("a")
     assert fetch(health.port, "/readyz")[0] == 503
+    health.close()
+
+
+def test_a_worker_whose_loop_does_not_turn_is_not_alive_until_it_turns_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = town.worker("a")
+    health = Health(worker, "127.0.0.1", 0)
+    assert fetch(health.port, "/healthz") == (200, "ok\n")
+    goes_on = threading.Event()
+
+    def hangs() -> set[str]:
+        goes_on.wait(60)
+        return set()
+
+    monkeypatch.setattr(worker, "_read", hangs)
+    monkeypatch.setattr(worker_module, "STANDS_STILL_AFTER", 1.0)
+    try:
+        stands_still = (503, "its loop stands still\n")
+        wait_until(lambda: fetch(health.port, "/healthz") == stands_still, what="it is not alive")
+    finally:
+        goes_on.set()
+    wait_until(lambda: fetch(health.port, "/healthz") == (200, "ok\n"), what="it is alive again")
     health.close()
 
 

@@ -138,6 +138,16 @@ def test_scaling_down_waits_for_those_who_stay() -> None:
     assert plan(second, narrow, works, running("clean", 1))[0] == Stop(place, "others host it")
 
 
+@pytest.mark.parametrize(("partitions", "scale", "count"), [(2, 5, 2), (2, 1, 1), (2, None, 2), (None, 5, 5)])
+def test_a_scale_is_at_most_the_partitions_where_they_are_known(
+    partitions: int | None, scale: int | None, count: int
+) -> None:
+    units = units_of(deployment(1, stage("work", "in", partitions=partitions)))
+    desired = Desired("qa", 1, scale={} if scale is None else {"work": scale})
+    found = hosts(Goal(desired, {1: units}), [peer(f"w{number}") for number in range(6)])
+    assert len(found[Place("qa", "work", 1)]) == count
+
+
 def test_a_worker_that_leaves_is_nobodys_host() -> None:
     peers = [peer("a", takes=False), peer("b")]
     assert all("a" not in chosen for chosen in hosts(goal(), peers).values())
@@ -288,9 +298,10 @@ def test_a_change_rolls_without_a_moment_in_which_nobody_works(
     model.settle(first)
     model.stops.clear()
     model.goal = goal(2, scale={"clean": scale})
+    (width,) = {unit.width for unit in UNITS[2] if unit.name == "clean"}
 
     def watch() -> None:
-        assert model.up("clean") >= min(scale, workers) - 1
+        assert model.up("clean") >= min(scale, workers, width) - 1
 
     model.settle(second, watch)
     assert {place: set(chosen) for place, chosen in hosts(model.goal, model.peers()).items()} == model.hosts()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ from sage.cluster.worker.checks import Policy
 from sage.graph.builder import StreamBuilder
 from tests.support.waiting import wait_until
 from tests.unit.cluster.worker import steps
-from tests.unit.cluster.worker.town import Town
+from tests.unit.cluster.worker.town import DRAIN_TIMEOUT, Town
 from tests.unit.cluster.worker.town import town as make_town
 
 
@@ -24,6 +26,7 @@ def town() -> Iterator[Town]:
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     steps.Numbers.limit, steps.Fragile.broken, steps.Fragile.opened = 0, "", 0
+    steps.Waiting.entered.clear()
     monkeypatch.setattr(actor_host, "FIRST_DELAY", 0.2)
 
 
@@ -254,3 +257,30 @@ def test_a_stage_that_stands_still_is_said_of_until_it_moves_again(town: Town) -
         steps.Waiting.goes_on.set()
     town.until_out("out", [1, 2])
     wait_until(lambda: town.said()["a"]["work"].problem == "", what="it moves again, and its status says that too")
+
+
+def test_a_step_that_hangs_does_not_keep_a_worker_from_ending_within_its_time(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    town.topic("in", 1)
+    town.topic("other", 1)
+    steps.Waiting.goes_on.clear()
+    town.worker("a")
+    town.deploy(lambda b: b.from_topic("in").map(steps.Waiting, name="work").to("out"))
+    town.deploy(lambda b: b.from_topic("other").map(steps.times_ten, name="work").to("fine"), name="u")
+    town.until("work", a=(1, "running"))
+    town.until("work", "u", a=(1, "running"))
+    town.feed("in", 1)
+    town.feed("other", 1)
+    town.until_out("fine", [10])
+    wait_until(steps.Waiting.entered.is_set, what="the step hangs")
+    began = time.monotonic()
+    try:
+        with caplog.at_level(logging.ERROR, logger="sage.cluster"):
+            town.leave("a")
+        assert time.monotonic() - began < DRAIN_TIMEOUT + 2.0
+    finally:
+        steps.Waiting.goes_on.set()
+    given_up = [line for line in caplog.messages if "did not stop in time" in line]
+    assert given_up == ["sage-t.work did not stop in time; what it had not committed is read again"]
+    assert town.said() == town.said("u") == {}, "it took its leave"

@@ -32,6 +32,9 @@ from tests.support.waiting import wait_until
 
 TOPICS = ControlTopics("test")
 
+DRAIN_TIMEOUT = 8.0
+"""Seconds that a worker has to end in."""
+
 
 class Town:
     """A broker, workers, and somebody who deploys."""
@@ -62,9 +65,8 @@ class Town:
             )  # fmt: skip
             return OpenWorld(world, loop.close)
 
-        made = Worker(
-            Identity(name, labels=labels), self.clients, TOPICS, checker, make_world, Settings(8.0, stalled_after)
-        )
+        settings = Settings(DRAIN_TIMEOUT, stalled_after)
+        made = Worker(Identity(name, labels=labels), self.clients, TOPICS, checker, make_world, settings)
         self.workers[name] = made
         self._threads[name] = threading.Thread(target=made.run, name=f"worker-{name}", daemon=True)
         self._threads[name].start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +82,7 @@ def test_parked_keys_are_found_when_brokers_that_were_away_are_back() -> None:
     clock = ManualClock()
     away: Any = Away(filled(), clock, 3_600)
     found = scan_parked(away, AT, Commit(1, ""), clock=clock, stopping=threading.Event())
-    assert found == Counter({b"a": 1, b"b": 1})
+    assert {key: len(origins) for key, origins in found.items()} == {b"a": 1, b"b": 1}
 
 
 def test_a_stop_ends_the_wait_with_the_reason() -> None:

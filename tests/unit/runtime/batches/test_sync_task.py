@@ -14,6 +14,7 @@ from sage.errors import NotFound, StageStopped, TransientFailure
 from sage.model.identity import SAGE_ID, topic_root
 from sage.model.partition import TopicPartition
 from sage.ports import Commit
+from sage.runtime.batches import sync_task
 from sage.runtime.batches.sync_task import SyncTask
 from sage.runtime.steps.codec import BYTES_MARK
 from sage.spec.component import Operator
@@ -326,6 +327,38 @@ def test_what_was_fetched_before_the_seek_is_not_run() -> None:
     task.rewound([at()])
     task.accept(messages)
     assert task.settled() == {at(): 3}
+
+
+@pytest.mark.parametrize("goes_back", ["held", "refused"])
+def test_an_end_that_was_met_before_a_partition_went_back_moves_nothing(
+    goes_back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log's end is met while records that were fetched before it still wait for their turn."""
+    monkeypatch.setattr(sync_task, "TURN_LIMIT", -1.0)  # one record a turn
+    bad = {"a1"} if goes_back == "held" else set()
+    bench = Bench(
+        lambda s: s.filter(refuse(*bad, error=ConnectionError), name="work", ordering="partition", retry=OFTEN),
+        partitions=2,
+    )
+    bench.feed("a1", "a2", partition=0)
+    a1, a2, *others = bench.feed("b1", "b2", "b3", partition=1)
+    task = bench.sync_task()
+    if goes_back == "held":
+        task.accept([others[0], a1, a2, *others[1:]])
+        task.reached_end({at(0): 2, at(1): 3})
+        task.accept([])  # a1 is to be tried again in its place
+    else:
+        bench.clients.fail_next_delivery("t.work")
+        task.accept([a1, a2, *others])
+        task.reached_end({at(0): 2, at(1): 3})
+        task.settled()
+        assert task.rewinds() == {at(0): 0}
+        task.rewound([at(0)])
+    assert not task.idle()
+    while not task.idle():
+        task.accept([])
+    assert task.settled() == {at(0): 0, at(1): 3} or task.settled() == {at(1): 3}
+    assert [value for value in bench.out() if value.startswith("a")] == []
 
 
 def test_a_refusal_by_size_names_the_record_whose_output_it_was() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sage.errors import StageStopped
+from sage.errors import StageStopped, TransientFailure, Unreachable
 from sage.graph.topology import TopicSettings
 from sage.model.partition import TopicPartition
 from sage.ports import Commit
@@ -131,11 +131,21 @@ def test_a_broker_that_is_away_while_a_partition_comes_is_waited_for(town: Town)
     loop = town.bench.loop
     with town.bench.clients.down():
         coming = loop.create_task(town.journal.assigned({IN: Commit(None)}))
-        town.bench.run(5)
+        town.bench.run(3_600)
         assert not coming.done()
     town.bench.run(5)
     assert coming.done()
     assert town.ask("a") == "to a"
+
+
+def test_a_stop_ends_the_wait_for_brokers_that_are_away_while_a_partition_comes(town: Town) -> None:
+    with town.bench.clients.down():
+        coming = town.bench.loop.create_task(town.journal.assigned({IN: Commit(None)}))
+        town.bench.run(120)
+        assert not coming.done()
+        town.bench.setting.stopping.set()
+        town.bench.run(5)
+        assert isinstance(coming.exception(), TransientFailure | Unreachable)
 
 
 def test_a_journal_that_is_gone_stops_the_stage_and_says_what_to_do(town: Town) -> None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
-from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.errors import TransientFailure
 from sage.model.partition import TopicPartition
 from sage.ports import Commit, Producer, TopicSpec
 from sage.runtime.actors.actor import Actor
-from sage.runtime.retries.parked_keys import ParkedKeys
+from sage.runtime.concurrent.turns import IN_LANE
+from sage.runtime.retries.parked_keys import Origin, ParkedKeys
 from sage.runtime.retries.parking import scan_parked
-from sage.testing.broker import InMemoryClients
+from sage.testing.broker import InMemoryClients, InMemoryConsumer
 from sage.testing.virtual_time import ManualClock
-from tests.unit.runtime.acting import turn
-from tests.unit.runtime.bench import Bench, at
+from tests.unit.runtime.acting import committed, turn
+from tests.unit.runtime.bench import IN, Bench, at
 
 OFTEN: Any = {"attempts": 10, "backoff": "1s"}
 
@@ -76,6 +77,60 @@ def test_a_new_owner_knows_which_keys_wait() -> None:
     assert bench.out() == ["a1", "a2"]
 
 
+def test_keys_whose_tries_fail_do_not_wait_for_each_other() -> None:
+    """Of the failing keys each waits for its own next try, and not for all tries of those in front of it."""
+    flaky = Flaky("a1")
+    bench = Bench(lambda s: s.map(flaky, name="work", retry={"attempts": 6, "backoff": 2.0, "max_backoff": 30.0}))
+    actor = bench.actor()
+    bench.feed("a1", keys=[b"a"])
+    run(bench, actor, seconds=0.3)
+    flaky.down.add("b1")
+    bench.feed("b1", "b2", "a2", keys=[b"b", b"b", b"a"])
+    run(bench, actor, seconds=1.0)
+    flaky.down.discard("b1")
+    run(bench, actor, seconds=9.0)
+    assert bench.out() == ["b1", "b2"], "they wait for one try of a's at most"
+    flaky.down.clear()
+    run(bench, actor, seconds=60.0)
+    assert bench.out() == ["b1", "b2", "a1", "a2"]
+
+
+@given(
+    seed=st.integers(0, 10_000), guarantee=st.sampled_from(["at_least_once", "exactly_once"]),
+    crash=st.integers(0, 40),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_whoever_fails_and_how_often_keys_keep_their_order_also_for_a_new_owner(
+    seed: int, guarantee: Any, crash: int
+) -> None:
+    draw = random.Random(seed)
+    failures = {f"{key}{number}": draw.choice([0, 0, 1, 2, 3]) for key in "abc" for number in range(6)}
+
+    def work(value: str) -> str:
+        if failures[value]:
+            failures[value] -= 1
+            raise ConnectionError(value)
+        return value
+
+    bench = Bench(
+        lambda s: s.map(work, name="work", retry={"attempts": 10, "backoff": 0.3, "max_backoff": 2.0}),
+        guarantee=guarantee,
+    )
+    actor = bench.actor()
+    values = sorted(failures, key=lambda value: (value[1], draw.random()))
+    for index, value in enumerate(values):
+        bench.feed(value, keys=[value[:1].encode()])
+        run(bench, actor, seconds=draw.choice([0.1, 0.3, 0.8]))
+        if index == crash:
+            actor.stop(1.0)
+            actor.run(lambda _: None)
+            actor = bench.actor()
+    run(bench, actor, seconds=60.0)
+    for key in "abc":
+        assert [value for value in bench.out() if value[0] == key] == [f"{key}{number}" for number in range(6)]
+    assert bench.dead() == []
+
+
 def test_an_asynchronous_record_is_parked_when_half_of_the_window_waits_behind_it() -> None:
     flaky = Flaky("a0")
 
@@ -91,6 +146,28 @@ def test_an_asynchronous_record_is_parked_when_half_of_the_window_waits_behind_i
     flaky.down.clear()
     run(bench, actor, seconds=10)
     assert bench.out() == ["b", *(f"a{n}" for n in range(12))]
+
+
+def test_an_asynchronous_record_alone_is_parked_when_it_has_failed_for_a_minute() -> None:
+    flaky = Flaky("a")
+
+    async def call(value: Any) -> Any:
+        return flaky(value)
+
+    bench = Bench(
+        lambda s: s.map(call, name="work", retry={"attempts": 1_000, "backoff": 1.0, "max_backoff": 2.0}),
+    )
+    actor = bench.actor()
+    bench.feed("a", keys=[b"a"])
+    run(bench, actor, seconds=IN_LANE - 5.0)
+    assert bench.clients.messages("t.work.retry") == []
+    assert committed(bench) == {at(): 0}
+    run(bench, actor, seconds=10.0)
+    assert len(bench.clients.messages("t.work.retry")) == 1
+    assert committed(bench) == {at(): 1}, "it holds up its partition no longer"
+    flaky.down.clear()
+    run(bench, actor, seconds=5.0)
+    assert bench.out() == ["a"]
 
 
 def test_without_an_order_a_failed_record_is_parked_at_once_and_holds_up_nothing() -> None:
@@ -124,9 +201,10 @@ class Scanned:
         producer.begin_transaction()
         return producer
 
-    def keys(self, stopping: threading.Event | None = None) -> Counter[bytes]:
-        stopping = stopping or threading.Event()
-        return scan_parked(self.clients, RETRY, Commit(0), clock=self.clock, stopping=stopping)
+    def keys(self, stopping: threading.Event | None = None) -> dict[bytes, int]:
+        """How many records of each key were found."""
+        found = scan_parked(self.clients, RETRY, Commit(0), clock=self.clock, stopping=stopping or threading.Event())
+        return {key: len(origins) for key, origins in found.items()}
 
 
 def test_parked_records_behind_an_open_transaction_are_known(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,6 +220,21 @@ def test_records_of_a_transaction_that_was_decided_meanwhile_are_known_too() -> 
     assert scanned.keys() == {b"open": 1, b"committed": 1}
 
 
+def test_however_many_records_wait_and_however_few_come_at_a_time_all_their_keys_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clients, poll = InMemoryClients(), InMemoryConsumer.poll
+    clients.admin().create([TopicSpec(RETRY.topic)])
+    producer = clients.producer()
+    for number in range(500):
+        producer.produce(RETRY.topic, b"1", b"%d" % (number % 7), partition=0)
+    producer.flush(1)
+    monkeypatch.setattr(InMemoryConsumer, "poll", lambda self, most, timeout: poll(self, min(most, 3), timeout))
+    found = scan_parked(clients, RETRY, Commit(3), clock=ManualClock(), stopping=threading.Event())
+    assert sum(map(len, found.values())) == 497
+    assert set(found) == {b"%d" % number for number in range(7)}
+
+
 def test_a_scan_behind_an_open_transaction_ends_when_the_actor_is_to_stop() -> None:
     stopping = threading.Event()
     stopping.set()
@@ -150,17 +243,34 @@ def test_a_scan_behind_an_open_transaction_ends_when_the_actor_is_to_stop() -> N
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.booleans()), max_size=20), st.integers(0, 20))
-def test_counts_are_those_of_what_was_not_read_again(events: list[tuple[bytes, bool]], rewound_to: int) -> None:
+def test_what_waits_is_what_was_not_read_again(events: list[tuple[bytes, bool]], rewound_to: int) -> None:
     parked = ParkedKeys()
-    parked.start(0, Counter({b"a": 30, b"b": 30}))
+    there = {key: [Origin(IN, -number) for number in range(30, 0, -1)] for key in (b"a", b"b")}
+    parked.start(0, there)
+    left: dict[bytes, list[Origin]] = {key: list(origins) for key, origins in there.items()}
     for offset, (key, parks) in enumerate(events):
-        (parked.park if parks else parked.leave)(at() if parks else RETRY, offset, key)
+        if parks:
+            parked.park(at(), offset, key)
+        else:
+            parked.leave(RETRY, offset, key, there[key].pop(0))
+        if offset < rewound_to:
+            left[key] = [*left[key], Origin(IN, offset)] if parks else left[key][1:]
     for place in (at(), RETRY):
         parked.rewind(place, rewound_to)
-    kept = events[:rewound_to]
-    for key in (b"a", b"b"):
-        left = 30 + sum(1 if parks else -1 for each, parks in kept if each == key)
-        for _ in range(left):
+    for key, origins in left.items():
+        for origin in sorted(origins):
             assert parked.has(0, key)
-            parked.leave(RETRY, 1_000 + left, key)
-        assert not parked.has(0, key) or left <= 0
+            assert not parked.is_overtaken(0, key, origin)
+            assert parked.is_overtaken(0, key, Origin(IN, origin.offset + 1))
+            parked.leave(RETRY, 1_000 + origin.offset, key, origin)
+        assert not parked.has(0, key)
+
+
+def test_what_others_put_into_the_retry_topic_frees_no_key_of_its_order() -> None:
+    parked = ParkedKeys()
+    parked.park(at(), 7, b"a")
+    parked.leave(RETRY, 0, b"a", Origin(IN, 3))
+    assert parked.has(0, b"a")
+    parked.rewind(RETRY, 0)
+    parked.leave(RETRY, 1, b"a", Origin(IN, 7))
+    assert not parked.has(0, b"a")
