@@ -86,10 +86,16 @@ PYTHON
 
 if command -v systemd-analyze >/dev/null; then
   # The program is not installed on the machine that checks; all else must be right.
-  if systemd-analyze verify "infra/systemd/sage-worker@1.service" 2>&1 | grep -v 'is not executable' >&2; then
-    exit 1
-  fi
-  echo "systemd unit: good"
+  units=$rendered/units
+  mkdir -p "$units/sage-worker@8081.service.d"
+  cp infra/systemd/sage-worker@.service "$units"
+  cp infra/systemd/login.conf "$units/sage-worker@8081.service.d"
+  for instance in 8081 18081; do # with the drop-in, and without
+    if systemd-analyze verify "$units/sage-worker@$instance.service" 2>&1 | grep -v 'is not executable' >&2; then
+      exit 1
+    fi
+  done
+  echo "systemd unit, with and without login: good"
 else
   not_checked "systemd unit" "no systemd-analyze here"
 fi

@@ -92,10 +92,26 @@ def dockerfile() -> Iterator[str]:
     bill = re.search(r"^COPY --from=build \S*sbom\S* ", stages[-1], re.MULTILINE)
     if "cyclonedx-py environment" not in stages[0] or not bill:
         yield "it has no bill of materials"
-    if "--require-hashes" not in stages[0] or re.search(r"^RUN .*pip install", stages[-1], re.MULTILINE):
-        yield "packages come in without their hashes, or in the last stage"
+    yield from (f"packages come in without their hashes: {each}" for each in unhashed(text))
+    if re.search(r"\bpip\b", re.sub(r"^\s*#.*$", "", stages[-1], flags=re.MULTILINE)):
+        yield "packages come in in the last stage"
     if not re.search(r"^HEALTHCHECK ", stages[-1], re.MULTILINE):
         yield "it has no health check"
+
+
+def unhashed(text: str) -> Iterator[str]:
+    """The commands of pip that would take what no hash names: not locked, and not built here."""
+    for command in re.split(r"&&|\|\||;|\n", text.replace("\\\n", " ")):
+        words = command.split()
+        tools = [place for place, word in enumerate(words) if word.rpartition("/")[2] in {"pip", "pip3"}]
+        if not tools or not {"install", "wheel", "download"} & set(words[tools[0] :]):
+            continue
+        options = {word for word in words if word.startswith("-")}
+        named = [word for word in words[tools[0] + 2 :] if not word.startswith("-")]
+        built_here = "--no-deps" in options and all(each.startswith("/wheels/") for each in named)
+        builds_this = {"--no-deps", "--no-build-isolation"} <= options and set(named) <= {"/wheels", "."}
+        if "--require-hashes" not in options and not built_here and not builds_this:
+            yield " ".join(words)
 
 
 def unit() -> Iterator[str]:
@@ -109,6 +125,21 @@ def unit() -> Iterator[str]:
     for name, value in HARDENED.items():
         if found.get(name) != value:
             yield f"{name} is not {value!r}"
+    if not re.search(r" --health-port=%i ", found.get("ExecStart", "")):
+        yield "its health port is not its instance, so that some instance has none"
+    yield from credentials(found)
+
+
+def credentials(unit: dict[str, str]) -> Iterator[str]:
+    """Whether the brokers' password can stay readable by root alone, and the service does without one."""
+    text = (ROOT / "infra/systemd/login.conf").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    if found.get("LoadCredential") != "client.properties:/etc/sage/client.properties":
+        yield "the drop-in doesn't hand the brokers' password over as a credential"
+    if found.get("Environment") != "SAGE_LOGIN=--kafka-config=%d/client.properties":
+        yield "the drop-in names another file than the credential"
+    if " $SAGE_LOGIN " not in unit.get("ExecStart", "") or "LoadCredential" in unit:
+        yield "it needs the drop-in, or makes nothing of it"
 
 
 def compose() -> Iterator[str]:

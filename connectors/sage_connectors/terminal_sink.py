@@ -40,7 +40,7 @@ class TerminalSinkConfig(BaseModel):
 
 
 class TerminalSink(Sink[Any]):
-    """Writes records to standard output, each once, and flushes before they count as done.
+    """Writes records to standard output, each once while this process lives, and flushes before they count as done.
 
     Raises (from ``write``):
         StageStopped: the reader of the pipe has gone; the records are not committed.

@@ -45,6 +45,13 @@ def test_workers_have_the_version_of_this_tree_and_files_that_are_here() -> None
         assert (ROOT / path).exists()
 
 
+def test_workers_are_given_what_topologies_may_read_there_and_no_address_of_memory() -> None:
+    worker = compose()["services"]["worker"]
+    allowed = {each.partition("=")[2] for each in worker["command"] if each.startswith("--allow-env=")}
+    assert allowed == {name for name in worker["environment"] if name.startswith("OPENAI_")}
+    assert not [name for name in worker["environment"] if "MILVUS" in name]
+
+
 def test_data_is_kept_in_declared_volumes() -> None:
     used = {each.split(":")[0] for service in compose()["services"].values() for each in service.get("volumes", ())}
     assert {each for each in used if not each.startswith(".")} == set(compose()["volumes"])
