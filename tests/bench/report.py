@@ -38,10 +38,15 @@ def _waiting(figures: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {name} | {found['rate']:,.0f} | {found['of_ideal']:.0%} | {found['cpu_us']:.1f} us |"
         yield ""
     if "hop_ms" in figures:
-        yield from ("| one hop at 1,000 records/s | p50 | p99 |", "|---|---|---|")
+        yield from ("| one hop at 1,000 records/s | p50 (median; least to most) | p99 |", "|---|---|---|")
         for name, found in figures["hop_ms"].items():
-            yield f"| {name} | {found['p50']:.1f} ms | {found['p99']:.1f} ms |"
+            yield f"| {name} | {_milliseconds(found, 'p50')} | {_milliseconds(found, 'p99')} |"
         yield ""
+
+
+def _milliseconds(found: Mapping[str, Any], quantile: str) -> str:
+    rounds = [one[quantile] for one in found["rounds"]]
+    return f"{found[quantile]:.1f} ms ({min(rounds):.1f} to {max(rounds):.1f})"
 
 
 def _goals(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -70,7 +70,7 @@ class Case:
 
     Attributes:
         again: typed the second time, where the same would do something else.
-        does: it changes something: the second answer has the same fields, and other values.
+        does: it changes something: the second answer has the same fields and lengths, and other values.
         stream: records: a line of JSON each, a document of YAML each.
         codes: the exit codes that are right.
     """

@@ -133,6 +133,8 @@ def _differences(case: Case, found: dict[str, Typed]) -> Iterator[str]:
             return
     if case.stream and not all(documents.values()):
         yield "the stream is empty"
+    if case.does and not all(documents["json"]):
+        yield "it does something and says nothing of it"
     yield from _unequal(documents["json"], documents["yaml"], values=not case.does)
 
 
@@ -143,14 +145,14 @@ def _documents(form: str, text: str, *, stream: bool) -> list[Any]:
 
 
 def _unequal(one: Any, other: Any, *, values: bool, place: str = "") -> Iterator[str]:
-    """Where two documents differ: in fields and kinds, and with ``values`` in all that is no time or load."""
+    """Where two documents differ: in fields, lengths and kinds, and with ``values`` in all that is no time or load."""
     if isinstance(one, dict) and isinstance(other, dict):
-        if values and one.keys() != other.keys():
+        if one.keys() != other.keys():
             yield f"{place}: {sorted(one)} and {sorted(other)}"
         for name in one.keys() & other.keys():
             yield from _unequal(one[name], other[name], values=values and name not in VOLATILE, place=f"{place}.{name}")
     elif isinstance(one, list) and isinstance(other, list):
-        if values and len(one) != len(other):
+        if len(one) != len(other):
             yield f"{place}: {len(one)} and {len(other)}"
         for number, (first, second) in enumerate(zip(one, other, strict=False)):
             yield from _unequal(first, second, values=values, place=f"{place}[{number}]")
@@ -162,6 +164,16 @@ def _alike(one: Any, other: Any) -> bool:
     """Of the same kind, where both are there."""
     numbers = (int, float)
     return one is None or other is None or type(one) is type(other) or (type(one) in numbers and type(other) in numbers)
+
+
+def test_answers_of_a_verb_that_does_something_have_the_same_fields() -> None:
+    json_said = [{"name": "walk", "scale": {"count": 1}, "steps": ["check"], "revision": 4}]
+    again = [{"name": "walk", "scale": {"count": 2}, "steps": ["count"], "revision": 5}]
+    assert list(_unequal(json_said, again, values=False)) == []
+    for said in ({}, {**again[0], "extra": 1}, {**again[0], "scale": {}}, {**again[0], "steps": []}):
+        assert list(_unequal(json_said, [said], values=False)), said
+    typed = {"json": Typed(0, "{}", ""), "yaml": Typed(0, "{}\n", "")}
+    assert list(_differences(Case(does=True), typed)) == ["it does something and says nothing of it"]
 
 
 def test_what_is_wrong_is_one_line_and_its_exit_code(place: Path) -> None:

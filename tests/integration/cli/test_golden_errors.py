@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tests.integration.cli.conftest import Shell
 from tests.support.brokers import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -24,6 +29,26 @@ steps:
   prompt:    {operator: qa_promptor, from: retrieve}
   generate:  {operator: openai_generator, from: prompt, concurrency: 32, config: {model: local/smollm2}}
   answers:   {sink: topic, from: generate, config: {topic: answers}}
+"""
+
+
+PROGRAM = """\
+from sage import RemoteEnvironment
+
+
+def main() -> None:
+    env = RemoteEnvironment("qa")
+    (
+        env
+        .from_topic("questions")
+        .map(lambda value: value, name="clean")
+        .to("answers")
+    )
+    env.submit()
+
+
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -74,6 +99,42 @@ def test_sage301_a_variable_is_not_set(sage: Shell, verb: str) -> None:
         r"Set it, or use model: local/smollm2\. \[SAGE301\]\n",
         found.err,
     ), found.err
+
+
+def test_sage301_a_variable_is_not_set_on_a_worker(sage: Shell) -> None:
+    text = TOPOLOGY.replace("model: local/smollm2", 'model: gpt-5-mini, api_key: "${OPENAI_API_KEY}"')
+    sage.write("rag.yaml", text)
+    assert sage("up", "--only", "broker").code == 0
+    worker = sage.start("worker", "run", "--id", "w2", "--allow-env", "OPENAI_API_KEY", "--allow-env", "MILVUS_URI")
+    try:
+        wait_until(lambda: json.loads(sage("worker", "list", "-o", "json").out), what="the worker is online")
+        found = sage("topology", "deploy", "rag.yaml", "--wait", "--timeout", "60s", "-o", "json")
+        at = place(text, "api_key")
+        assert at.startswith("11:")
+        assert (found.code, found.out, found.err) == (
+            3,
+            "",
+            f"rag.yaml:{at} steps.generate.config.api_key: OPENAI_API_KEY is not set (on worker w2). Set it there, or "
+            "use model: local/smollm2. [SAGE301]\n",
+        )
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+
+
+def test_sage401_code_that_workers_cannot_import(sage: Shell) -> None:
+    sage.write("qa.py", PROGRAM)
+    assert sage("up", "--only", "broker").code == 0
+    done = subprocess.run(
+        [sys.executable, "qa.py"], cwd=sage.folder, env=sage.environment(), capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    *_, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert last == (
+        'sage.errors.NotImportable: qa.py:9 step "clean": workers cannot import a lambda from __main__. '
+        "Move it to a module. [SAGE401]"
+    )
 
 
 def test_several_problems_are_all_told_one_a_line(sage: Shell) -> None:
