@@ -56,7 +56,8 @@ class Reckoning:
         lagging: what a stranger still sums up as lag, by group and topic.
         gone: workers that ended though nobody told them to.
         buried: ids of dead letters of records that nothing is wrong with.
-        untrue: outputs of timers that were not due yet, or of records that went around another number of times.
+        untrue: outputs of timers that were not due yet, of records that went around another number of times, or with
+            another record's answer.
     """
 
     missing: list[int]
@@ -319,6 +320,7 @@ class Scenario:
         found.untrue = [
             value for value in outputs
             if value.get("early_ms", 0) > 0 or value.get("rounds", rounds_of(value["id"])) != rounds_of(value["id"])
+            or not value.get("asked", True)
         ]  # fmt: skip
         if self.kind in COUNTING:
             true = Counter(f"k{number % KEYS}" for number in range(self._records))

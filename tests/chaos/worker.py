@@ -97,9 +97,14 @@ def mark(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "marked": True}
 
 
-async def ask(value: dict[str, Any]) -> dict[str, Any]:
+async def service(number: int) -> int:
     await asyncio.sleep(0.01)
-    return {**value, "asked": True}
+    return number
+
+
+async def ask(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """By the journal, which moves and waits with its partitions."""
+    return {**value, "asked": await ctx.call("service", service, value["id"]) == value["id"]}
 
 
 def count(value: dict[str, Any], ctx: Context) -> Iterator[dict[str, Any]]:
