@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from sage.cluster.status import StageState, StageStatus
+from sage.cluster.worker.log_handler import about
 from sage.cluster.worker.members import MakeMember, Member
 from sage.cluster.worker.reconcile import Mode, Place, Running
 from sage.cluster.worker.units import Unit
@@ -156,7 +157,10 @@ class ActorHost:
             return False
         if not self._was_given_up:
             self._was_given_up = True
-            logger.error("%s did not stop in time; what it had not committed is read again", self._name)
+            logger.error(
+                "%s did not stop in time; what it had not committed is read again", self._name,
+                extra=about(self._running.topology, self.unit.name),
+            )  # fmt: skip
         return True
 
     @property

@@ -7,6 +7,7 @@ keyed state, the contiguous prefix of finished records leaves at each checkpoint
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ from sage.runtime.steps.stage_context import StageSetting
 if TYPE_CHECKING:
     from sage.runtime.journal import Journal
     from sage.runtime.state.stage_state import StageState
+
+logger = logging.getLogger("sage.runtime")
 
 FEW = 4
 """Records of each partition that find room in a full window."""
@@ -324,8 +327,14 @@ class AsyncTask:
         return None if self._state is None else self._state.restored
 
     def drain(self, timeout: float) -> None:
-        """Finish the window."""
+        """Finish the window; what takes longer is not committed, and the log says how much that is."""
         self._bridge.call(self._flights.drain(timeout))
+        if left := self._flights.unfinished:
+            logger.warning(
+                '%s step "%s": %d %s still at work after %.0f s; not committed, so read again',
+                self._setting.plan.name, self._setting.stage.name, left, "record is" if left == 1 else "records are",
+                timeout,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Close the step, its state and the producer."""

@@ -154,6 +154,14 @@ class Flights:
         """Let everything under way finish, within ``timeout`` seconds."""
         await self._until(self._all_ready if self._at_once is None else self._all_done, timeout)
 
+    @property
+    def unfinished(self) -> int:
+        """Records whose work has not ended; at least once, whose outputs are not answered for."""
+        homes = self._homes.values()
+        if self._at_once is not None:
+            return sum(home.under_way for home in homes)
+        return sum(flight.outputs is None for home in homes for flight in home.flights)
+
     def _all_done(self) -> bool:
         return not any(home.under_way for home in self._homes.values())
 

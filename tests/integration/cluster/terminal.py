@@ -11,6 +11,7 @@ from typing import Any
 
 from sage.cluster.names import PREFIX_VARIABLE
 from tests.integration.cli.conftest import Shell, Typed
+from tests.integration.cluster.workers import DRAIN, MARGIN
 from tests.support.brokers import ApacheBroker
 from tests.support.waiting import wait_until
 
@@ -46,12 +47,14 @@ class Terminal:
 
     # ------------------------------------------------------------------------------------ workers
 
-    def start(self, worker: str, *options: str) -> None:
+    def start(self, worker: str, *options: str, **variables: str) -> None:
+        """A worker, with variables that it alone has."""
         with (self.shell.folder / f"{worker}.log").open("ab") as log:
             self.workers[worker] = subprocess.Popen(
                 [sys.executable, "-m", "sage", "worker", "run", "--id", worker, "--allow-code", self.code,
                  "--data-dir", f".{worker}", *options],
-                cwd=self.shell.folder, env=self.shell.environment(), stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.shell.folder, env={**self.shell.environment(), **variables}, stdout=log,
+                stderr=subprocess.STDOUT,
             )  # fmt: skip
 
     def online(self) -> list[str]:
@@ -66,10 +69,10 @@ class Terminal:
         return [line for each in described["problems"] for line in each["problems"]]
 
     def end(self, worker: str) -> None:
-        """SIGTERM: it drains and exits 0."""
+        """SIGTERM: it drains in time and exits 0."""
         process = self.workers.pop(worker)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, self.logs()
+        assert process.wait(DRAIN + MARGIN) == 0, self.logs()
 
     def kill(self, worker: str) -> None:
         """kill -9."""

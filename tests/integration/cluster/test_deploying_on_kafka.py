@@ -16,6 +16,7 @@ from sage.cluster import changes
 from sage.cluster.deployer import Deployer
 from sage.cluster.desired import Leaving
 from sage.cluster.names import ControlTopics
+from sage.cluster.worker.actor_host import ActorHost
 from sage.cluster.worker.checks import Checker, Policy
 from sage.cluster.worker.identity import Identity
 from sage.cluster.worker.topology_host import OpenWorld
@@ -23,7 +24,7 @@ from sage.cluster.worker.worker import Settings, Worker
 from sage.errors import ChangeRefused, Conflict
 from sage.graph.builder import StreamBuilder
 from sage.model.partition import TopicPartition
-from sage.plan.diff import REPARTITION
+from sage.plan.diff import ALLOW_ORPHANS, REPARTITION
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
 from sage.ports import KafkaClients, TopicSpec
@@ -79,9 +80,13 @@ class Site:
         self._reader.close()
         self._admin.close()
 
-    def counting(self, *, partitions: int = 2, step: str = "count", moved: dict[str, str] | None = None) -> Plan:
+    def counting(
+        self, *, partitions: int = 2, step: str = "count", moved: dict[str, str] | None = None, between: str = ""
+    ) -> Plan:
         env = StreamBuilder(self.name, environ={}, guarantee="exactly_once")
         read = env.from_topic(f"{self.name}-in").map(shout, name="read", partitions=2)
+        if between:
+            read = read.map(shout, name=between, partitions=2)
         read.key_by("user", name="by", partitions=partitions).process(count, state=Seen, name=step).to(
             f"{self.name}-out"
         )
@@ -113,6 +118,15 @@ class Site:
                 self._read = message.offset() + 1
             self._read = max(self._read, self._reader.ends_reached().get(place, 0))
         return self._counts
+
+    def written(self, topic: str) -> int:
+        """The end offsets of a topic summed up."""
+        partitions = self._admin.describe([topic])[topic].partitions
+        return sum(self._admin.end_offsets([TopicPartition(topic, number) for number in range(partitions)]).values())
+
+    def units(self) -> list[ActorHost]:
+        """What the workers host."""
+        return [unit for worker, _ in self._workers for host in worker.hosts.values() for unit in host.units]
 
     @property
     def total(self) -> int:
@@ -231,6 +245,30 @@ def test_a_topology_is_renamed_grown_rolled_back_and_purged_under_load(site: Sit
     assert not [info.name for info in admin.list_topics() if info.name.startswith(mine)]
     assert not [group for group in admin.list_groups() if group.startswith(mine)]
     assert site.deployer.look().pointers == {}
+
+
+def test_a_step_comes_between_two_others_and_goes_again_under_load(site: Site) -> None:
+    site.worker("a")
+    site.worker("b")
+    assert site.deploy(site.counting()) == 1
+    with Feeder(site) as feeder:
+        site.goes_on()
+        assert site.deploy(site.counting(between="between")) == 2
+        site.goes_on()
+        passed = site.written(f"{site.name}.between")
+        assert passed, "records take the new way"
+        with pytest.raises(ChangeRefused, match=ALLOW_ORPHANS):
+            site.deployer.deploy(site.counting())
+        assert site.deploy(site.counting(), ALLOW_ORPHANS) == 3
+        site.goes_on()
+        last = site.written(f"{site.name}.between")
+        site.goes_on()
+        assert site.written(f"{site.name}.between") == last > passed, "records take the old way again"
+    wanted = {user: list(range(1, number + 1)) for user, number in feeder.sent.items()}
+    wait_until(
+        lambda: site.counts() == wanted, timeout=PATIENCE, what="each record is counted once, in its key's order"
+    )
+    assert {unit.unit.name for unit in site.units()} == {stage.name for stage in site.counting().stages}
 
 
 def test_a_deployer_that_was_killed_while_edges_drained_is_gone_on_from(site: Site) -> None:

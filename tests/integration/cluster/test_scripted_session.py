@@ -34,6 +34,8 @@ def lenient(value):
 
 def count(value, ctx):
     ctx.state["n"] = ctx.state.get("n", 0) + 1
+    if ctx.state["n"] == 1:
+        ctx.logger.info("the first order of %s", value["user"])
     yield {"user": value["user"], "n": ctx.state["n"], "order": value["order"], "release": RELEASE}
 """
 
@@ -229,7 +231,12 @@ def _looks_back(session: Session) -> None:
     history = session.data("topology", "history", session.name)
     assert history[0]["version"] == 4
     assert history[-1]["reason"] == "check of version 1"
-    assert session("topology", "logs", "--since", "1h").out
+    out = session("topology", "logs", session.name, "--since", "1h", "-o", "json").out
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert {line["topology"] for line in lines} == {session.name}
+    assert {"w1", "w2", "w3"} <= {line["worker"] for line in lines}, "what runs on each machine is told in one place"
+    of_step = Counter(line["message"] for line in lines if line["step"] == "count" and line["logger"] != "sage.cluster")
+    assert {f"the first order of u{number}" for number in range(USERS)} <= set(of_step), "what a step logs is there too"
 
 
 def _deletes(session: Session) -> None:

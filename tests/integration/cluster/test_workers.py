@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -17,12 +20,16 @@ import pytest
 from sage.cluster import changes
 from sage.cluster.deployer import Deployer
 from sage.cluster.deploying import Deployed
+from sage.cluster.status import WorkerStatus
 from sage.errors import Conflict
+from sage.graph.builder import StreamBuilder
 from sage.plan.plan import Plan
+from sage.plan.planner import compile_plan
 from tests.chaos.scenario import judge
 from tests.integration.cluster.workers import Cluster, fetch, replanned
 from tests.support.brokers import ApacheBroker
 from tests.support.programs import Program, sage
+from tests.support.records import everything, values_of
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Cluster]
@@ -43,9 +50,9 @@ def make(unique: Callable[[str], str], tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.mark.parametrize(("kind", "guarantee"), [("chain", "exactly_once"), ("falter", "at_least_once")])
-def test_a_day_in_the_life_of_a_topology(make: Make, three_node_kafka: ApacheBroker, kind: str, guarantee: str) -> None:
+def test_a_day_in_the_life_of_a_topology(make: Make, three_brokers: ApacheBroker, kind: str, guarantee: str) -> None:
     """Under load: scaled down and up, a worker killed, another told to go, upgraded, rolled back, paused, resumed."""
-    cluster = make(three_node_kafka, kind, guarantee, replicas=3, records=4_000)
+    cluster = make(three_brokers, kind, guarantee, replicas=3, records=4_000)
     cluster.online(3)
     plan = cluster.plan()
     stages = [stage.name for stage in plan.stages]
@@ -81,9 +88,9 @@ def test_a_day_in_the_life_of_a_topology(make: Make, three_node_kafka: ApacheBro
 
 
 def test_who_deploys_at_the_same_time_or_comes_back_too_late_harms_nothing_that_runs(
-    make: Make, three_node_kafka: ApacheBroker
+    make: Make, three_brokers: ApacheBroker
 ) -> None:
-    cluster = make(three_node_kafka, "chain", "exactly_once", replicas=3, records=1_500)
+    cluster = make(three_brokers, "chain", "exactly_once", replicas=3, records=1_500)
     cluster.online(3)
     plan = cluster.plan()
     cluster.deploy(plan)
@@ -122,34 +129,25 @@ def _race(cluster: Cluster, plans: list[Plan]) -> list[Deployed | Conflict]:
         return list(pool.map(deploy, range(len(plans))))
 
 
+PRICED = "def price(value):\n    return {{**value, 'rate': {rate}}}\n"
+
+
 def test_code_that_differs_or_can_t_be_imported_is_told_and_touches_nothing_else(
-    make: Make, apache_kafka: ApacheBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, three_brokers: ApacheBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed = ["--allow-code", "tests_that_nobody_has"]
-    cluster = make(apache_kafka, "sync", "at_least_once", workers=2, records=200, options=allowed)
-    cluster.online(2)
+    """Three machines, each with files of its own; the third's are old, and none has what is only on the desk."""
+    allowed = [word for module in ("rates_of_all", "rates_of_mine") for word in ("--allow-code", module)]
+    cluster = make(three_brokers, "sync", "exactly_once", workers=0, records=400, replicas=3, options=allowed)
+    for rate in (2, 2, 1):
+        _write(cluster.code_of(len(cluster.workers)) / "rates_of_all.py", PRICED.format(rate=rate))
+        cluster.join()
+    for module in ("rates_of_all", "rates_of_mine"):
+        _write(tmp_path / "desk" / f"{module}.py", PRICED.format(rate=2))
+    monkeypatch.syspath_prepend(str(tmp_path / "desk"))
+    cluster.online(3)
     cluster.deploy()
     cluster.feed()
     cluster.begun()
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "tests_that_nobody_has.py").write_text("def work(value):\n    return value\n")
-    monkeypatch.syspath_prepend(str(elsewhere))
-    import tests_that_nobody_has  # type: ignore[import-not-found]
-
-    from sage.graph.builder import StreamBuilder
-    from sage.plan.planner import compile_plan
-
-    def deploy(name: str, work: Callable[[Any], Any]) -> None:
-        builder = StreamBuilder(name)
-        builder.from_topic(f"{cluster.name}-in").map(work, name="work").to(f"{name}-out")
-        cluster.deployer.deploy(compile_plan(builder.build()))
-
-    def found(name: str) -> set[str]:
-        cluster.view.read_to_end()
-        said = [seen.topologies[name] for seen in cluster.view.live.values() if name in seen.topologies]
-        return {check.kind for each in said for check in each.checks} if len(said) == 2 else set()
-
     broken, foreign, other = (f"{cluster.name}-{each}" for each in ("broken", "foreign", "other"))
 
     def shown(name: str) -> str:
@@ -158,19 +156,92 @@ def test_code_that_differs_or_can_t_be_imported_is_told_and_touches_nothing_else
             assert program.wait(60) == 1, program.output
             return program.output
 
-    deploy(broken, tests_that_nobody_has.work)
-    cluster.until(lambda: found(broken) == {"unready"}, "the module can't be imported")
-    assert "no module named tests_that_nobody_has" in shown(broken)
-    deploy(foreign, json.loads)
-    cluster.until(lambda: found(foreign) == {"refused"}, "the module may not be imported")
+    _deploy_beside(cluster, broken, importlib.import_module("rates_of_mine").price)
+    cluster.until(lambda: _kinds(cluster, broken) == ["unready"] * 3, "the module can't be imported")
+    assert "no module named rates_of_mine" in shown(broken)
+    _deploy_beside(cluster, foreign, json.loads)
+    cluster.until(lambda: _kinds(cluster, foreign) == ["refused"] * 3, "the module may not be imported")
     assert "start the worker with --allow-code json" in shown(foreign)
-    from tests.chaos import worker as code
-
-    monkeypatch.setattr("sage.cluster.deploying.code_of", lambda plan: {f"{code.__name__}:mark": "another"})
-    deploy(other, code.mark)
-    cluster.until(lambda: found(other) == {"incompatible"}, "the code differs")
-    assert f"{code.__name__}:mark differs" in shown(other)
+    _deploy_beside(cluster, other, importlib.import_module("rates_of_all").price)
+    cluster.until(lambda: _kinds(cluster, other) == ["", "", "incompatible"], "the code differs on one")
+    (old,) = [worker for worker, seen in cluster.view.live.items() if seen.topologies[other].checks[0].problems]
+    (problem,) = [
+        each for each in _sage(cluster, tmp_path, "worker", "describe", old, "-o", "json")["problems"]
+        if each["topology"] == other
+    ]  # fmt: skip
+    assert problem["problems"][0].startswith("rates_of_all:price differs"), problem
     judge(cluster.reckon(), cluster)
+    for name in (broken, foreign):
+        assert not everything(three_brokers.clients(), f"{name}-out")
+    cluster.until(lambda: len(everything(three_brokers.clients(), f"{other}-out")) >= cluster.records, "two work on it")
+    priced = values_of(everything(three_brokers.clients(), f"{other}-out"))
+    assert sorted(value["id"] for value in priced) == list(range(cluster.records))
+    assert {value["rate"] for value in priced} == {2}, "nothing went through the old file"
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+
+
+def _deploy_beside(cluster: Cluster, name: str, work: Callable[[Any], Any]) -> None:
+    """One topology more, which reads what the cluster's own one reads."""
+    builder = StreamBuilder(name, guarantee="exactly_once")
+    builder.from_topic(f"{cluster.name}-in").map(work, name="work").to(f"{name}-out")
+    cluster.deployer.deploy(compile_plan(builder.build()))
+
+
+def _kinds(cluster: Cluster, topology: str) -> list[str]:
+    """What the workers found when they checked it."""
+    cluster.view.read_to_end()
+    said = [seen.topologies[topology] for seen in cluster.view.live.values() if topology in seen.topologies]
+    return sorted(check.kind for each in said for check in each.checks)
+
+
+def test_a_worker_that_freezes_is_replaced_and_when_it_thaws_it_is_shown_again_and_harms_nothing(
+    make: Make, three_brokers: ApacheBroker, tmp_path: Path
+) -> None:
+    cluster = make(three_brokers, "chain", "exactly_once", replicas=3, records=1_500)
+    cluster.online(3)
+    cluster.deploy()
+    cluster.feed()
+    cluster.begun()
+    frozen = cluster.workers[0]
+
+    def states() -> dict[int, str]:
+        return {each["pid"]: each["state"] for each in _sage(cluster, tmp_path, "worker", "list", "-o", "json")}
+
+    cluster.at_work()
+    frozen.send_signal(signal.SIGSTOP)
+    cluster.online(2)
+    assert states() == {worker.pid: "dead" if worker is frozen else "online" for worker in cluster.workers}
+    cluster.settled()
+    cluster.goes_on()
+    frozen.send_signal(signal.SIGCONT)
+    cluster.online(3)
+    assert states() == {worker.pid: "online" for worker in cluster.workers}
+    cluster.settled()
+    assert len(cluster.words()) == 3, "it works again"
+    cluster.goes_on()
+    judge(cluster.reckon(150), cluster)
+
+
+def test_workers_whose_clocks_are_wrong_are_as_alive_as_the_others(
+    make: Make, three_brokers: ApacheBroker, tmp_path: Path
+) -> None:
+    """A client writes its own clock's time beside each record: of heartbeats the brokers' time counts."""
+    cluster = make(three_brokers, "sync", "at_least_once", workers=1)
+    cluster.online(1)
+    (right,) = cluster.view.live
+    now = int(time.time() * 1000)
+    producer = three_brokers.clients().producer()
+    for worker, said in {"behind": now - 3_600_000, "ahead": now + 3_600_000}.items():
+        beat = WorkerStatus(worker)
+        producer.produce(cluster.topics.status, beat.encode(), beat.key, timestamp=said)
+    assert producer.flush(30) == 0
+    producer.close()
+    shown = _sage(cluster, tmp_path, "worker", "list", "-o", "json")
+    assert {each["worker"]: each["state"] for each in shown} == dict.fromkeys(("ahead", "behind", right), "online")
 
 
 def test_a_worker_says_how_it_is_and_a_named_one_comes_back_to_its_own(

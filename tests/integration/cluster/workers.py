@@ -28,6 +28,12 @@ from tests.support.waiting import wait_until
 PATIENCE = 90.0
 """Seconds for what takes one or two on a machine with nothing else to do."""
 
+DRAIN = 25.0
+"""Seconds in which a worker drains and ends, as it promises."""
+
+MARGIN = 5.0
+"""Seconds beyond it: the time that a busy machine takes to end a process."""
+
 
 class Cluster(Scenario):
     """Worker processes that host what is deployed, and one topology under load.
@@ -51,13 +57,19 @@ class Cluster(Scenario):
     def _start(self, folder: int | None = None, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         number = self._started if folder is None else folder
         self._started = max(self._started, number + 1)
+        path = os.pathsep.join((str(self.code_of(number)), os.environ.get("PYTHONPATH", "")))
         with (self._folder / f"{self.name}-{number}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "sage", "worker", "run", "--bootstrap-servers", self.broker.bootstrap_servers,
                  "--data-dir", str(self._folder / f"{self.name}-{number}"), "--allow-code", "tests", "--debug",
                  *self._options, *options],
-                stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, PREFIX_VARIABLE: self.topics.prefix},
+                stdout=log, stderr=subprocess.STDOUT, cwd=ROOT,
+                env={**os.environ, PREFIX_VARIABLE: self.topics.prefix, "PYTHONPATH": path},
             )  # fmt: skip
+
+    def code_of(self, number: int) -> Path:
+        """The folder of modules that this worker alone has: the one that is started as the ``number``-th, from 0."""
+        return self._folder / f"{self.name}-{number}-code"
 
     def start_with(self, *options: str) -> subprocess.Popen[bytes]:
         """One worker more, with options of its own."""
@@ -65,11 +77,15 @@ class Cluster(Scenario):
         return self.workers[-1]
 
     def end(self, worker: subprocess.Popen[bytes]) -> None:
-        """SIGTERM: it drains and exits 0."""
+        """SIGTERM: it drains in time and exits 0."""
         worker.terminate()
-        wait_until(lambda: worker.poll() is not None, timeout=45, what=f"a worker drains\n{self.logs()}")
+        wait_until(lambda: worker.poll() is not None, timeout=DRAIN + MARGIN, what=f"a worker drains\n{self.logs()}")
         assert worker.returncode == 0, f"it ended with {worker.returncode}\n{self.logs()}"
         self.workers.remove(worker)
+
+    def begun(self) -> None:
+        """Wait until outputs come; whoever has waited until workers are online knows that they have started."""
+        self.until(self._outputs, f"outputs come\n{self.logs()}")
 
     def close(self) -> None:
         super().close()

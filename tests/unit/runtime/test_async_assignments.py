@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sage.ports import Commit
-from tests.unit.runtime.acting import revoked
+from tests.unit.runtime.acting import Gate, gated_bench, revoked, turn
 from tests.unit.runtime.bench import Bench, at
 from tests.unit.runtime.watched import Watched, flaky_bench, numbered, watched_bench
 
@@ -189,6 +189,20 @@ def test_gaps_and_markers_at_the_end_need_no_work() -> None:
     assert task.settled() == {at(): 0}
     bench.run(2)
     assert task.settled() == {at(): 5}
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_drain_that_is_over_says_how_many_records_were_still_at_work(
+    guarantee: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = gated_bench(gate := Gate(), guarantee=guarantee)
+    actor = bench.actor()
+    bench.feed("a", "b", "c", keys=[b"a", b"b", b"c"])
+    turn(bench, actor, times=3)
+    gate.open("b")
+    actor.stop(2.0)
+    actor.run(lambda _: None)
+    assert 't step "work": 2 records are still at work after 2 s; not committed, so read again' in caplog.text
 
 
 def test_a_drain_finishes_the_window_within_its_time() -> None:
