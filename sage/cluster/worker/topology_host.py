@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -157,7 +157,7 @@ class TopologyHost:
             factory = self.factory_of(host)
             if host.may_be_drained and factory is not None:
                 pairs = left_to_read(factory.plan, factory.plan.by_name[host.unit.name])
-                if all(_is_read(admin, group, topic, factory.partitions) for group, topic in pairs):
+                if is_all_read(admin, pairs, factory.partitions):
                     host.drained()
 
     # ---------------------------------------------------------------------------------- on units' threads
@@ -185,11 +185,23 @@ class TopologyHost:
             return found[0]
 
 
-def _is_read(admin: Admin, group: str, topic: str, partitions: Mapping[str, int]) -> bool:
-    """Whether a group has committed all that stands in a topic."""
-    places = [TopicPartition(topic, number) for number in range(partitions.get(topic, 0))]
-    if not places:
-        return True
-    ends, starts = admin.end_offsets(places), admin.start_offsets(places)
-    committed = admin.committed(group, places)
-    return all(ends[place] <= max(committed[place] or 0, starts[place]) for place in places)
+def is_all_read(admin: Admin, pairs: Collection[tuple[str, str]], partitions: Mapping[str, int]) -> bool:
+    """Whether each group has committed all that stands in its topic.
+
+    What is committed is asked first, of all, and then where the topics end: what becomes of a record (it is parked, it
+    goes around once more) is written before its offset is committed, so that it can't slip between two looks.
+
+    Args:
+        pairs: of group and topic.
+        partitions: how many each topic has.
+    """
+    places = {
+        (group, topic): [TopicPartition(topic, number) for number in range(partitions.get(topic, 0))]
+        for group, topic in pairs
+    }
+    committed = {pair: admin.committed(pair[0], each) for pair, each in places.items() if each}
+    every = sorted({place for each in places.values() for place in each})
+    ends, starts = (admin.end_offsets(every), admin.start_offsets(every)) if every else ({}, {})
+    return all(
+        ends[place] <= max(offset or 0, starts[place]) for each in committed.values() for place, offset in each.items()
+    )

@@ -29,9 +29,12 @@ class SlowTurns:
         """Whether the next turn's outputs wait for its end."""
         return self._left > 0
 
-    def ran(self, seconds: float, records: int) -> None:
-        """A turn took so long for so many records."""
+    def took(self, seconds: float) -> None:
+        """A turn's code took so long."""
         self._was_slow = self._was_slow or seconds > SLOW_TURN
+
+    def ran(self, records: int) -> None:
+        """So many records more were run."""
         self._left = max(0, self._left - records)
 
     def committed(self) -> None:

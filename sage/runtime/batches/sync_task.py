@@ -185,6 +185,7 @@ class SyncTask:
             done = len(batch)  # nothing more is run, nor counted as run
         finally:
             self._measure(time.perf_counter() - started, done)
+            self._slow_turns.ran(done)
             self._outbox.serve()
         self._rest = [m for m in batch[done:] if not self._passed_over(TopicPartition(m.topic(), m.partition()))]
         if not self._rest:
@@ -204,7 +205,7 @@ class SyncTask:
                 with self._outbox.holding():
                     yield
         finally:
-            self._slow_turns.ran(self._setting.clock.monotonic() - began, len(batch))
+            self._slow_turns.took(self._setting.clock.monotonic() - began)
 
     @property
     def _is_full(self) -> bool:
