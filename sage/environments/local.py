@@ -261,6 +261,12 @@ class LocalEnvironment(StreamBuilder):
             self._last = run
             run.stop(timeout)
 
+    def abandon(self) -> None:
+        """Let go of what runs, without waiting: what it has not committed is read again by whoever comes next."""
+        self._interrupted.set()
+        run, self._run = self._run, None
+        self._last = run or self._last
+
     def report(self) -> RunReport | None:
         """The numbers since ``submit``, of a topology that runs or has run; ``None`` where none has."""
         run = self._run or self._last

@@ -171,7 +171,6 @@ def draining(environment: LocalEnvironment) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        terminal().note("draining; press Ctrl-C again to end at once")
         _drain(environment)
         if not isinstance(interruption, _Terminated):
             raise
@@ -181,9 +180,11 @@ def draining(environment: LocalEnvironment) -> Iterator[None]:
 
 def _drain(environment: LocalEnvironment) -> None:
     try:
+        terminal().note("draining; press Ctrl-C again to end at once")
         environment.stop()
     except KeyboardInterrupt:
         logging.disable()  # whatever is torn down under the stages' feet is no news to who asked for it
+        environment.abandon()  # it may have come before the stop had begun
         terminal().note("not drained: what was not committed is read again")
         raise KeyboardInterrupt from None
 

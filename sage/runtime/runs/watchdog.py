@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage.errors import InvalidTopology, SageError
 from sage.model import duration
@@ -134,6 +134,8 @@ class Watchdog:
         elif behind and waits >= (IN_VAIN_AFTER if still < patience else patience):
             seconds = waits if still < patience else min(still, waits)
             alarm = self._alarm(actor, behind, seconds, in_vain=still < patience, hangs=turned >= seconds / 2)
+            if actor.setting.stopping.is_set() and actor.name in self.alarms:
+                alarm = replace(alarm, doing=self.alarms[actor.name].doing)  # a drain takes no turns, whatever hangs
             if actor.name not in self.alarms:
                 logger.error("%s: %s", self._topology, alarm)
             self.alarms[actor.name] = alarm

@@ -51,7 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         assert shell("memory", "create", "handbook").code == 0
         _make_short(shell)
         with program(shell.folder, "worker", "run", environ=shell.environment()):
-            wait_until(lambda: json.loads(shell("worker", "list", "-o", "json").out), what="the worker is online")
+            wait_until(
+                lambda: json.loads(shell("worker", "list", "-o", "json").out), timeout=60, what="the worker is online"
+            )
             yield shell
     finally:
         ServiceSet(shell.folder / ".sage").down(timeout=5)

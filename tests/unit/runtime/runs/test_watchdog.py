@@ -158,6 +158,22 @@ def test_code_that_does_not_return_is_told_from_records_that_do_not_come() -> No
     assert "records are not fetched" in str(watchdog.alarms["work"])
 
 
+def test_a_drain_is_not_taken_for_code_that_does_not_return() -> None:
+    bench = gated_bench(Gate())
+    actor = bench.actor()
+    watchdog = Watchdog("t", [actor], bench.clients.admin(), bench.clock, 2.0)
+    bench.feed("a")
+    for _ in range(12):
+        turn(bench, actor)
+        bench.run(0.5)
+        watchdog.look()
+    assert "records are at work that don't end" in str(watchdog.alarms["work"])
+    actor.setting.stopping.set()
+    bench.run(20.0)  # it is drained, in vain, on the thread that takes its turns
+    watchdog.look()
+    assert "records are at work that don't end" in str(watchdog.alarms["work"])
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("", STALLED_AFTER), ("5m", 300.0), ("1500ms", 1.5)])
 def test_how_long_a_stage_may_stand_still_is_said_by_a_variable(text: str, seconds: float) -> None:
     assert alarm_after({ALARM_VARIABLE: text}) == alarm_after({ALARM_VARIABLE: text, "OTHER": "1"}) == seconds
