@@ -16,12 +16,14 @@ from typing import NoReturn
 from sage.cli.flags import UsageError
 from sage.errors import SageError
 
-_asked = threading.Event()
+_asked: list[bool] = []
+"""Filled where somebody has asked the program to end. Not an Event: one that a second signal interrupts while the first
+one's handler sets it has its lock held by the very thread that waits for it."""
 
 
 def remember() -> None:
     """Somebody has asked the program to end."""
-    _asked.set()
+    _asked.append(True)
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -50,4 +52,4 @@ def is_interruption(error: BaseException) -> bool:
     """Whether it ends the program because somebody asked for that; SAGE's own errors say what they are."""
     if isinstance(error, KeyboardInterrupt):
         return True
-    return _asked.is_set() and not isinstance(error, (SageError, UsageError, SystemExit, BrokenPipeError))
+    return bool(_asked) and not isinstance(error, (SageError, UsageError, SystemExit, BrokenPipeError))

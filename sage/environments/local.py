@@ -79,7 +79,9 @@ class LocalEnvironment(StreamBuilder):
         self._run: LocalRun | None = None
         self._last: LocalRun | None = None
         self._running_hash = ""
-        self._interrupted = threading.Event()
+        # A plain flag: an Event that Ctrl-C interrupts while it is set may keep its lock, and whoever sets it next
+        # waits for ever.
+        self._is_asked_to_end = False
 
     @classmethod
     def of(
@@ -196,7 +198,7 @@ class LocalEnvironment(StreamBuilder):
         from sage.cluster.run_guard import refuse_other_plan
 
         refuse_other_plan(self.clients, self._control_topics, plan)
-        self._interrupted.clear()
+        self._is_asked_to_end = False
         self._run = app.start_run(
             plan, self.clients, self._services, fresh=not self._resume, instance=self._instance,
             strict_edges=self._strict_edges, read_only=self._read_only,
@@ -237,7 +239,7 @@ class LocalEnvironment(StreamBuilder):
     def wait(self) -> None:
         """Wait until ``stop()`` is called elsewhere; it does not stop anything itself. Raises what stops a step."""
         with rare_collections():
-            while not self._interrupted.is_set() and self._run is not None:
+            while not self._is_asked_to_end and self._run is not None:
                 self._run.runner.wait_for_failure(0.1)
 
     def _drain_on_sigterm(self) -> Any:
@@ -248,14 +250,14 @@ class LocalEnvironment(StreamBuilder):
 
         def asked(number: int, frame: FrameType | None) -> None:
             del number, frame
-            self._interrupted.set()
+            self._is_asked_to_end = True
 
         before = signal.signal(signal.SIGTERM, asked)
         return lambda: signal.signal(signal.SIGTERM, before)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Finish what is in hand within ``timeout`` seconds, commit it, leave the groups. Twice is fine."""
-        self._interrupted.set()
+        self._is_asked_to_end = True
         run, self._run = self._run, None
         if run is not None:
             self._last = run
@@ -263,7 +265,7 @@ class LocalEnvironment(StreamBuilder):
 
     def abandon(self) -> None:
         """Let go of what runs, without waiting: what it has not committed is read again by whoever comes next."""
-        self._interrupted.set()
+        self._is_asked_to_end = True
         run, self._run = self._run, None
         self._last = run or self._last
 

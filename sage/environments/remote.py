@@ -106,7 +106,7 @@ class RemoteEnvironment(LocalEnvironment):
         self._deploy(plan, caller)
         from sage import app
 
-        self._interrupted.clear()
+        self._is_asked_to_end = False
         self._run = app.start_run(
             plan, self.clients, self._services, fresh=not self._resume, instance=self._instance, only=caller
         )

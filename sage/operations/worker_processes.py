@@ -75,15 +75,13 @@ class WorkerProcesses:
         self._note = note
         self._children = [_Child(number) for number in range(1, count + 1)]
         self._asked: deque[int] = deque()
-        self._wake = threading.Event()
         self._is_ending = False
         self.asked: int | None = None
         """The first signal that was passed on."""
 
     def ask(self, number: int) -> None:
         """Pass a signal on to all of them; safe in a signal handler."""
-        self._asked.append(number)
-        self._wake.set()
+        self._asked.append(number)  # no Event: a handler that sets one may wait for the lock of who it interrupts
 
     @property
     def pids(self) -> list[int]:
@@ -105,8 +103,7 @@ class WorkerProcesses:
                     self._pass_on(self._asked.popleft())
                 for child in self._children:
                     self._look_at(child)
-                self._wake.wait(_LOOK)
-                self._wake.clear()
+                time.sleep(_LOOK)
         finally:
             self._end_all()
         if self.asked == signal.SIGINT:

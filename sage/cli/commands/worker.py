@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -230,12 +231,22 @@ def _without(arguments: Sequence[str], options: set[str]) -> list[str]:
 
 
 def _listen(process: WorkerProcess) -> None:
-    """SIGTERM and Ctrl-C drain; a second signal ends at once."""
+    """SIGTERM and Ctrl-C drain; a second signal ends at once.
+
+    The handler only writes to a pipe: whatever takes a lock may be what it has interrupted.
+    """
+    heard, tell = os.pipe()
 
     def asked(number: int, frame: FrameType | None) -> None:
         del frame
-        process.leave()
+        os.write(tell, b".")
         signal.signal(number, signal.SIG_DFL)
+
+    def obey() -> None:
+        os.read(heard, 1)
+        process.leave()
+
+    threading.Thread(target=obey, name="sage-signals", daemon=True).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
