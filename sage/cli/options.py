@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 DataDir = Annotated[
     Path, Parameter(name="--data-dir", help="The folder of background services and their data.", show_default=True)
 ]
 
 DEFAULT_DATA_DIR = Path(".sage")
+
+PORT_RANGE = validators.Number(gte=0, lte=65_535)
+"""Refuses what no port can be, for options that name one."""
 
 BootstrapServers = Annotated[
     str | None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from sage.errors import DeadlineExceeded, TransientFailure
 from sage.model.names import dead_letter_topic, group_id
@@ -38,12 +39,24 @@ _MAX_ABORTS = 5
 """Batches in a row that the broker may refuse because the group moved on."""
 
 
+class Stop(Protocol):
+    """Says that somebody asked for the end; an Event does, and so may what a signal handler sets."""
+
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it is asked for within so many seconds."""
+        ...
+
+
 def replay(
     clients: KafkaClients,
     topology: str,
     choice: Choice,
     *,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> ReplayReport:
     """Write the chosen dead letters, as far as they were not replayed yet, to their stages' retry topics.
@@ -182,7 +195,7 @@ class _Run:
 
     # -------------------------------------------------------------------------------------- work
 
-    def until_done(self, stop: threading.Event, waiting: Callable[[str], None]) -> None:
+    def until_done(self, stop: Stop, waiting: Callable[[str], None]) -> None:
         """Read to the end and write, batch by batch."""
         self._consumer.subscribe(sorted({where.topic for where in self._ends}), self)
         moved, told = time.monotonic(), False
@@ -201,7 +214,7 @@ class _Run:
                 waiting("waiting for another replay to end, or for the brokers to give up one that died")
                 told = True
 
-    def _step(self, stop: threading.Event) -> bool:
+    def _step(self, stop: Stop) -> bool:
         """Poll once, and write what came; whether anything did."""
         started, before, count = time.monotonic(), dict(self._next), self._report.replayed
         for message in self._consumer.poll(self._batch_size(), _WAIT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +24,9 @@ _LEAST_RATE = 0.01
 """Letters a second: a slower replay would not be heard of by its group in time."""
 
 _EXIT_FAILED, _EXIT_INTERRUPTED = 1, 130
+
+_LOOK = 0.05
+"""Seconds between two looks whether a signal came, where a rate is waited for."""
 
 
 def replay(
@@ -59,7 +62,7 @@ def replay(
         report, caught = operation.preview(clients, topology, choice), None
     else:
         with _finishing() as asked:
-            report = operation.replay(clients, topology, choice, stop=asked.event, waiting=shown.note)
+            report = operation.replay(clients, topology, choice, stop=asked, waiting=shown.note)
         caught = asked.by
     _show(report, choice.max_replays)
     if caught == signal.SIGINT:
@@ -94,19 +97,28 @@ def purge(
 
 
 class _Asked:
-    """A signal that asked for the end, and which."""
+    """A signal that asked for the end, and which. No Event: a handler may have interrupted whoever holds its lock."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
         self.by: int | None = None
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler; a second one ends at once."""
         del frame
-        if self.event.is_set():
+        if self.by is not None:
             raise KeyboardInterrupt
         self.by = number
-        self.event.set()
+
+    def is_set(self) -> bool:
+        """Whether one came."""
+        return self.by is not None
+
+    def wait(self, timeout: float) -> bool:
+        """Whether one comes within so many seconds."""
+        until = time.monotonic() + timeout
+        while self.by is None and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK))
+        return self.by is not None
 
 
 @contextmanager

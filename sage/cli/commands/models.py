@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from sage.cli.options import PORT_RANGE
 from sage.cli.terminal import Column, terminal
 
 _DEFAULT = "local/smollm2"
@@ -53,7 +54,9 @@ def serve(
     model: Name = _DEFAULT,
     /,
     *,
-    port: Annotated[int, Parameter(help="Where to listen on this machine; 0 takes a free one.")] = 18080,
+    port: Annotated[
+        int, Parameter(help="Where to listen on this machine; 0 takes a free one.", validator=PORT_RANGE)
+    ] = 18080,
 ) -> None:
     """Serve a local model over the OpenAI protocol until Ctrl-C; `sage up` does it in the background."""
     from sage import app

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sage.cli.options import DEFAULT_DATA_DIR, DataDir
+from sage.cli.options import DEFAULT_DATA_DIR, PORT_RANGE, DataDir
 from sage.cli.terminal import Column, Terminal, terminal
 from sage.cli.text import milliseconds
 from sage.services.service_set import ServiceSet, ServiceStatus
@@ -37,10 +37,11 @@ def up(
         str | None, Parameter(help="Serve this local chat model; else one that a topology of this folder names.")
     ] = None,
     broker_port: Annotated[
-        int | None, Parameter(name=["--broker-port", "--port"], help="Else 19092, else a free one.")
+        int | None,
+        Parameter(name=["--broker-port", "--port"], help="Else 19092, else a free one.", validator=PORT_RANGE),
     ] = None,
-    memory_port: Annotated[int | None, Parameter(help="Else 19530, else a free one.")] = None,
-    model_port: Annotated[int | None, Parameter(help="Else 18080, else a free one.")] = None,
+    memory_port: Annotated[int | None, Parameter(help="Else 19530, else a free one.", validator=PORT_RANGE)] = None,
+    model_port: Annotated[int | None, Parameter(help="Else 18080, else a free one.", validator=PORT_RANGE)] = None,
     only: Annotated[
         list[str] | None, Parameter(help="Start these alone: broker, memory, model.", consume_multiple=False)
     ] = None,

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from sage.cli.commands.control import deployer_of, seconds_of
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import DEFAULT_DATA_DIR, PORT_RANGE, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, terminal
 from sage.cli.text import day_and_time
 
@@ -47,7 +47,8 @@ HealthPort = Annotated[
     int | None,
     Parameter(
         help="Serve /healthz, /readyz and /metrics here; 0 takes a free port. Metrics beyond this machine need "
-        "SAGE_METRICS_TOKEN."
+        "SAGE_METRICS_TOKEN.",
+        validator=PORT_RANGE,
     ),
 ]
 HealthHost = Annotated[str, Parameter(help="The address to serve them on.", show_default=True)]
