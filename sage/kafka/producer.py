@@ -58,13 +58,16 @@ class ConfluentProducer:
         self._purged: set[str] = set()
         self._refused: SageError | None = None
         self._closed = False
+        self._has_undelivered = False
+        self._awaits_epoch = False
+        self._producer = self._made()
+        self._produce = self._producer.produce  # bound once: this is the hot path
+
+    def _made(self) -> confluent_kafka.Producer:
         # librdkafka measures every record in C, by this limit; so nothing is measured here on the hot path.
         own_limit = max(self._limit - _BATCH_HEAD, _LEAST_LIMIT)
-        self._producer = confluent_kafka.Producer(
-            {**config, "message.max.bytes": own_limit, "error_cb": self._on_error, "on_delivery": self._on_delivery},
-            logger=client_logger("producer"),
-        )
-        self._produce = self._producer.produce  # bound once: this is the hot path
+        own = {"message.max.bytes": own_limit, "error_cb": self._on_error, "on_delivery": self._on_delivery}
+        return confluent_kafka.Producer({**self._config, **own}, logger=client_logger("producer"))
 
     def __repr__(self) -> str:
         return f"ConfluentProducer({masked(self._config)})"
@@ -89,7 +92,7 @@ class ConfluentProducer:
         try:
             # By position, since keywords cost a tenth of a microsecond. The fifth and sixth (callback, on_delivery)
             # are two names of one thing, and a None in the fifth hides the sixth.
-            report = None if on_delivery is None else _reporter(on_delivery, topic)
+            report = None if on_delivery is None else self._reporter(on_delivery, topic)
             self._produce(topic, value, key, partition, report, None, timestamp or 0, headers or None)  # type: ignore[arg-type]
         except KafkaException as exception:
             error = kafka_error(exception)
@@ -171,12 +174,31 @@ class ConfluentProducer:
         self._has_begun = False
 
     def abort_transaction(self, timeout: float = 30.0) -> None:
-        """Throw the transaction away, with the records that still wait in the queue."""
+        """Throw the transaction away, with the records that still wait in the queue; after a TransientFailure call it
+        again.
+
+        librdkafka (2.16) gives the sequence numbers of records that it drops to those that come next. Where the broker
+        has one of the dropped, as only its answer was lost, it takes the next transaction's records for a repetition:
+        they are acknowledged and committed, and are not there. So after a record was not delivered, the next
+        transaction is another epoch's.
+        """
         try:
-            self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
+            if not self._awaits_epoch:
+                self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
+            if self._has_undelivered:
+                self._begin_epoch(timeout)
         finally:
             self._has_begun = False
             self._purged.clear()
+
+    def _begin_epoch(self, timeout: float) -> None:
+        """Go on as a new client: the broker gives each another epoch, in which numbers begin anew."""
+        if not self._awaits_epoch:
+            self._producer = self._made()
+            self._produce = self._producer.produce
+            self._awaits_epoch = True
+        self.init_transactions(timeout)
+        self._awaits_epoch = self._has_undelivered = False
 
     def close(self, timeout: float = 10.0) -> None:
         """Flush for ``timeout`` seconds, then drop what is left; idempotent."""
@@ -214,9 +236,24 @@ class ConfluentProducer:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
+            self._has_undelivered = True
             if self._is_transactional and error.code() in _PURGED:
                 self._purged.add(message.topic() or "")
             self._failures.append(delivery_failure(error, message.topic() or "", _partition(message)))
+
+    def _reporter(
+        self, on_delivery: Callable[[DeliveryFailure | None, int, int], None], topic: str
+    ) -> Callable[[KafkaError | None, Message], None]:
+        def report(error: KafkaError | None, message: Message) -> None:
+            partition = _partition(message)
+            if error is None:
+                offset = message.offset()
+                on_delivery(None, partition, -1 if offset is None else offset)
+            else:
+                self._has_undelivered = True
+                on_delivery(delivery_failure(error, topic, partition), partition, -1)
+
+        return report
 
     def _on_error(self, error: KafkaError) -> None:
         failure = poll_failure(error, "produce", address=self._address, access=self._access)
@@ -253,20 +290,6 @@ def encoded_size(value: bytes | None, key: bytes | None, headers: Headers | None
     for name, content in headers or ():
         size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
     return size
-
-
-def _reporter(
-    on_delivery: Callable[[DeliveryFailure | None, int, int], None], topic: str
-) -> Callable[[KafkaError | None, Message], None]:
-    def report(error: KafkaError | None, message: Message) -> None:
-        partition = _partition(message)
-        if error is None:
-            offset = message.offset()
-            on_delivery(None, partition, -1 if offset is None else offset)
-        else:
-            on_delivery(delivery_failure(error, topic, partition), partition, -1)
-
-    return report
 
 
 def _partition(message: Message) -> int:

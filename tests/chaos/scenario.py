@@ -40,6 +40,8 @@ UNORDERED = {"none", "timer", "async-timer"}
 """Kinds that promise no order: of timers each is due by itself."""
 HANDFUL = 20
 """Records that are written at once."""
+TRAILED = 5
+"""Missing records that are looked for in every topic."""
 T = TypeVar("T")
 
 
@@ -58,6 +60,7 @@ class Reckoning:
         buried: ids of dead letters of records that nothing is wrong with.
         untrue: outputs of timers that were not due yet, of records that went around another number of times, or with
             another record's answer.
+        trails: the places (topic-partition@offset) of the first records that are missing, so far as they came.
     """
 
     missing: list[int]
@@ -68,6 +71,7 @@ class Reckoning:
     gone: list[int] = field(default_factory=list)
     buried: list[int] = field(default_factory=list)
     untrue: list[Any] = field(default_factory=list)
+    trails: dict[int, list[str]] = field(default_factory=dict)
 
 
 class Scenario:
@@ -244,6 +248,7 @@ class Scenario:
             print(self.logs(20_000), file=sys.stderr)
         self._come_to_rest()
         found = self._count(self._messages(f"{self.name}-out"), self._dead())
+        found.trails = self._trails(found.missing[:TRAILED])
         found.lagging = self._lagging()
         found.gone = [worker.returncode for worker in self.workers if worker.poll() is not None]
         return found
@@ -266,6 +271,17 @@ class Scenario:
             return time.monotonic() - since > 2.0
 
         wait_until(still, timeout=60, what="the outputs come to rest")
+
+    def _trails(self, numbers: list[int]) -> dict[int, list[str]]:
+        """Where each of these is found, in the order of the stages."""
+        topics = dict.fromkeys(topic for _, topic in self._read) if numbers else ()
+        trails: dict[int, list[str]] = {number: [] for number in numbers}
+        for topic in topics:
+            messages = self._messages(topic)
+            for message, value in zip(messages, values_of(messages), strict=True):
+                if isinstance(value, dict) and value.get("id") in trails:
+                    trails[value["id"]].append(f"{topic}-{message.partition()}@{message.offset()}")
+        return trails
 
     def _lagging(self) -> dict[str, int]:
         """What is not 0 after some seconds, though all that was written has been processed."""

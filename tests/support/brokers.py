@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,11 +114,12 @@ class ApacheBroker:
         return ConfluentClients(self.bootstrap_servers, config)
 
 
-def start_apache(nodes: int) -> ApacheBroker:
-    """A running cluster; skips, loudly, only where Java or Maven is missing."""
+def start_apache(nodes: int, settings: Mapping[str, str] | None = None) -> ApacheBroker:
+    """A running cluster, ``settings`` over its own; skips, loudly, only where Java or Maven is missing."""
     if reason := missing_tools():
         pytest.skip(f"NOT TESTED ON APACHE KAFKA: {reason}")
-    return ApacheBroker(ApacheKafka(nodes, say=lambda text: print(text, file=sys.stderr, flush=True)).start_all())
+    cluster = ApacheKafka(nodes, settings=settings, say=lambda text: print(text, file=sys.stderr, flush=True))
+    return ApacheBroker(cluster.start_all())
 
 
 def leader_of(broker: ApacheBroker, topic: str, partition: int) -> int:

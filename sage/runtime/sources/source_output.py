@@ -129,7 +129,10 @@ class TransactionalOutput:
 
     async def open(self) -> None:
         """Fence the predecessor, before its position is read."""
-        await self._apart(self._transactions.open)
+        try:
+            await self._apart(self._transactions.open)
+        except ProducerFatal as error:  # fenced by another owner that began at the same moment
+            await self._apart(self._transactions.replaced, error)
 
     async def _apart(self, call: Callable[..., R], *arguments: Any) -> R:
         """In a thread of its own, one after the other: who is cancelled leaves a call running behind it."""

@@ -35,6 +35,9 @@ logger = logging.getLogger("sage.runtime")
 AFFIRM_INTERVAL = 1.0
 """Seconds between two words of an exhausted task that it still is, for runs that begin to wait later."""
 
+TAKE_OVER_AGAIN = 0.5
+"""Seconds between two tries to take a task over: time for the group to tell its former owner."""
+
 YIELD_EVERY = 100
 """Records between two looks at deliveries, with a turn for others on the loop."""
 
@@ -81,7 +84,11 @@ class SourceTask:
 
     async def run(self) -> None:
         """Read whenever a run is asked for, until cancelled; the position is safe when this ends."""
-        await self._take_over()
+        try:
+            await self._take_over()
+        except BaseException:
+            await self._output.close()
+            raise
         finished = 0
         try:
             while True:
@@ -106,16 +113,29 @@ class SourceTask:
         )  # fmt: skip
 
     async def _take_over(self) -> None:
-        """Go on where the last owner stopped, or start afresh under a new epoch."""
+        """Go on where the last owner stopped, or start afresh under a new epoch.
+
+        Tried again where another owner fences us, who does not know yet that it is none any more, or that we are.
+        """
         await self._output.open()
-        key = position_key(self._step.name, self._task)
-        saved = await self._load(key)
-        if saved is None or (self._fresh_epoch is not None and saved.epoch != self._fresh_epoch):
-            saved = SourcePosition(self._fresh_epoch or uuid.uuid4().hex[:12])
-            await self._output.save(saved)  # before any record: after a crash the same records get the same ids
+        while True:
+            try:
+                saved = await self._begun()
+                break
+            except TransientFailure as error:
+                logger.warning("%s: taking over again in %.1f s: %s", self._where, TAKE_OVER_AGAIN, error)
+                await asyncio.sleep(TAKE_OVER_AGAIN)
         # Exhausted was an earlier run's word: said again before this one has read, it would end runs too soon.
         self._saved = replace(saved, exhausted=False, run="")
         self._position = saved.position
+
+    async def _begun(self) -> SourcePosition:
+        """Where to go on, which is written. Raises TransientFailure where that could not be written."""
+        saved = await self._load(position_key(self._step.name, self._task))
+        if saved is None or (self._fresh_epoch is not None and saved.epoch != self._fresh_epoch):
+            saved = SourcePosition(self._fresh_epoch or uuid.uuid4().hex[:12])
+            await self._output.save(saved)  # before any record: after a crash the same records get the same ids
+        return saved
 
     async def _load(self, key: bytes) -> SourcePosition | None:
         while True:
@@ -145,8 +165,14 @@ class SourceTask:
         while self._orders.number == number:
             await asyncio.sleep(0.02)
             if self._clock.monotonic() - spoke >= AFFIRM_INTERVAL:
-                await self._output.save(self._saved)
+                await self._affirm()
                 spoke = self._clock.monotonic()
+
+    async def _affirm(self) -> None:
+        try:
+            await self._output.save(self._saved)
+        except TransientFailure as error:
+            logger.warning("%s: saying again that it has read all: %s", self._where, error)
 
     # ------------------------------------------------------------------ reading
 

@@ -152,3 +152,56 @@ def test_exactly_once_a_task_that_is_killed_and_moved_gives_each_value_once(seed
     assert len(set(desk.ids_given)) == 20
     assert desk.saved is not None
     assert (desk.saved.position, desk.saved.exhausted) == (20, True)
+
+
+@pytest.mark.parametrize("where", ["at its beginning", "while it takes over", "after its end"])
+def test_exactly_once_a_task_that_another_owner_fences_for_a_moment_goes_on(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(*range(6), guarantee="exactly_once")
+    commit, init, fenced = Transactions.commit, InMemoryProducer.init_transactions, list[str]()
+
+    def is_due() -> bool:
+        saved = desk.saved
+        has_ended = saved is not None and saved.exhausted
+        return len(fenced) < 2 and (saved is None if where == "while it takes over" else has_ended)
+
+    def commit_if_not_fenced(self: Transactions, *arguments: Any) -> None:
+        if where != "at its beginning" and is_due():
+            fenced.append(where)
+            raise self.replaced(ProducerFatal("fenced"))
+        commit(self, *arguments)
+
+    def init_if_not_fenced(self: InMemoryProducer, *arguments: Any) -> None:
+        if where == "at its beginning" and len(fenced) < 2:
+            fenced.append(where)
+            raise ProducerFatal("fenced")
+        init(self, *arguments)
+
+    monkeypatch.setattr(Transactions, "commit", commit_if_not_fenced)
+    monkeypatch.setattr(InMemoryProducer, "init_transactions", init_if_not_fenced)
+    desk.begin()
+    desk.order()
+    desk.run(10)
+    assert len(fenced) == 2
+    assert desk.values == list(range(6))
+    assert desk.saved == SourcePosition("epoch-1", 6, exhausted=True, run="w1#1")
+
+
+def test_a_task_that_goes_while_it_takes_over_leaves_no_producer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, closed = Desk(*range(6), guarantee="exactly_once"), list[Transactions]()
+    close = Transactions.close
+
+    def note(self: Transactions) -> None:
+        closed.append(self)
+        close(self)
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(1_000)
+
+    monkeypatch.setattr(Transactions, "close", note)
+    monkeypatch.setattr(TransactionalOutput, "save", never)
+    desk.begin()
+    desk.run(1)
+    desk.stop()
+    assert len(closed) == 1
