@@ -58,7 +58,6 @@ class ConfluentProducer:
         self._purged: set[str] = set()
         self._refused: SageError | None = None
         self._closed = False
-        self._has_undelivered = False
         self._awaits_epoch = False
         self._producer = self._made()
         self._produce = self._producer.produce  # bound once: this is the hot path
@@ -92,7 +91,7 @@ class ConfluentProducer:
         try:
             # By position, since keywords cost a tenth of a microsecond. The fifth and sixth (callback, on_delivery)
             # are two names of one thing, and a None in the fifth hides the sixth.
-            report = None if on_delivery is None else self._reporter(on_delivery, topic)
+            report = None if on_delivery is None else _reporter(on_delivery, topic)
             self._produce(topic, value, key, partition, report, None, timestamp or 0, headers or None)  # type: ignore[arg-type]
         except KafkaException as exception:
             error = kafka_error(exception)
@@ -179,14 +178,13 @@ class ConfluentProducer:
 
         librdkafka (2.16) gives the sequence numbers of records that it drops to those that come next. Where the broker
         has one of the dropped, as only its answer was lost, it takes the next transaction's records for a repetition:
-        they are acknowledged and committed, and are not there. So after a record was not delivered, the next
-        transaction is another epoch's.
+        they are acknowledged and committed, and are not there. So the next transaction is another epoch's, in which
+        nothing that was sent in this one counts, however late it comes (as with KIP-890).
         """
         try:
             if not self._awaits_epoch:
                 self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
-            if self._has_undelivered:
-                self._begin_epoch(timeout)
+            self._begin_epoch(timeout)
         finally:
             self._has_begun = False
             self._purged.clear()
@@ -198,7 +196,7 @@ class ConfluentProducer:
             self._produce = self._producer.produce
             self._awaits_epoch = True
         self.init_transactions(timeout)
-        self._awaits_epoch = self._has_undelivered = False
+        self._awaits_epoch = False
 
     def close(self, timeout: float = 10.0) -> None:
         """Flush for ``timeout`` seconds, then drop what is left; idempotent."""
@@ -236,24 +234,9 @@ class ConfluentProducer:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._has_undelivered = True
             if self._is_transactional and error.code() in _PURGED:
                 self._purged.add(message.topic() or "")
             self._failures.append(delivery_failure(error, message.topic() or "", _partition(message)))
-
-    def _reporter(
-        self, on_delivery: Callable[[DeliveryFailure | None, int, int], None], topic: str
-    ) -> Callable[[KafkaError | None, Message], None]:
-        def report(error: KafkaError | None, message: Message) -> None:
-            partition = _partition(message)
-            if error is None:
-                offset = message.offset()
-                on_delivery(None, partition, -1 if offset is None else offset)
-            else:
-                self._has_undelivered = True
-                on_delivery(delivery_failure(error, topic, partition), partition, -1)
-
-        return report
 
     def _on_error(self, error: KafkaError) -> None:
         failure = poll_failure(error, "produce", address=self._address, access=self._access)
@@ -290,6 +273,20 @@ def encoded_size(value: bytes | None, key: bytes | None, headers: Headers | None
     for name, content in headers or ():
         size += len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD
     return size
+
+
+def _reporter(
+    on_delivery: Callable[[DeliveryFailure | None, int, int], None], topic: str
+) -> Callable[[KafkaError | None, Message], None]:
+    def report(error: KafkaError | None, message: Message) -> None:
+        partition = _partition(message)
+        if error is None:
+            offset = message.offset()
+            on_delivery(None, partition, -1 if offset is None else offset)
+        else:
+            on_delivery(delivery_failure(error, topic, partition), partition, -1)
+
+    return report
 
 
 def _partition(message: Message) -> int:
