@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +60,9 @@ class _Seen:
 class ClusterView:
     """A reader of the status topic. One thread calls it.
 
+    Args:
+        heard: told of every word on a topology, in their order.
+
     Attributes:
         foreign: key -> why the record was not understood.
 
@@ -68,7 +71,10 @@ class ClusterView:
         Unreachable, Unauthorized: the brokers.
     """
 
-    def __init__(self, clients: KafkaClients, topics: ControlTopics) -> None:
+    def __init__(
+        self, clients: KafkaClients, topics: ControlTopics, heard: Callable[[TopologyStatus], None] | None = None
+    ) -> None:
+        self._heard = heard
         self._address = clients.address
         self._partition = TopicPartition(topics.status, 0)
         self.foreign: dict[str, str] = {}
@@ -139,7 +145,9 @@ class ClusterView:
             if value is None:
                 self._forget(worker, topology if slash else "")
             elif slash:
-                seen.topologies[topology] = TopologyStatus.decode(value)
+                word = seen.topologies[topology] = TopologyStatus.decode(value)
+                if self._heard is not None:
+                    self._heard(word)
             else:
                 seen.status = WorkerStatus.decode(value)
                 seen.beat_at = self._now

@@ -16,6 +16,7 @@ import orjson
 from sage.cluster.deployment import read_fields
 from sage.errors import SageError
 from sage.model.secrets import hide_secrets
+from sage.runtime.runs.counters import Numbers
 
 FORMAT = 1
 
@@ -82,6 +83,8 @@ class StageStatus:
         version: of the deployment that it runs.
         partitions: ``topic:partition`` of its input, as assigned now.
         read, written, retried, skipped, dead: records since it was started here.
+        since: when that was, in milliseconds since the epoch; 0 where it does not run.
+        steps: the same five numbers of each of its steps.
         rate: records read per second since the last word.
         latency: seconds of work per record since the last word: ``p50``, ``p95``, ``p99``; empty where none came.
         restored: how much of its state is there, 0 to 1; ``None`` where nothing is restored.
@@ -102,6 +105,8 @@ class StageStatus:
     retried: int = 0
     skipped: int = 0
     dead: int = 0
+    since: int = 0
+    steps: Mapping[str, Numbers] = field(default_factory=dict)
     rate: float = 0.0
     latency: Mapping[str, float] = field(default_factory=dict)
     restored: float | None = None
@@ -197,12 +202,18 @@ class TopologyStatus:
     def decode(cls, data: bytes) -> TopologyStatus:
         """What ``encode`` wrote. Raises InvalidTopology."""
         fields: dict[str, Any] = read_fields(data, "status", FORMAT)
-        stages = tuple(
-            StageStatus(**{**each, **{name: tuple(each.get(name, ())) for name in ("partitions", "transactional_ids")}})
-            for each in fields.get("stages", ())
-        )
+        stages = tuple(map(_stage, fields.get("stages", ())))
         checks = tuple(map(_check, fields.get("checks", ())))
         return cls(**{**fields, "stages": stages, "checks": checks})
+
+
+def _stage(fields: Mapping[str, Any]) -> StageStatus:
+    lists = {name: tuple(fields.get(name, ())) for name in ("partitions", "transactional_ids")}
+    steps: dict[str, Numbers] = {
+        step: (read, written, retried, skipped, dead)
+        for step, (read, written, retried, skipped, dead) in fields.get("steps", {}).items()
+    }
+    return StageStatus(**{**fields, **lists, "steps": steps})
 
 
 def _check(fields: Mapping[str, Any]) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ from sage.cluster.deployable import caller_steps
 from sage.cluster.deployer import Deployer
 from sage.cluster.deploying import DRAIN_TIMEOUT
 from sage.cluster.names import ControlTopics
+from sage.cluster.worker_counts import WorkerCounts
 from sage.environments.local import LocalEnvironment
 from sage.environments.tracebacks import short_traceback
 from sage.errors import InvalidTopology
 from sage.plan.plan import Plan
-from sage.runtime.runs.report import RunReport
+from sage.runtime.runs.report import RunReport, with_steps
 from sage.spec.options import Guarantee, Options
 
 if TYPE_CHECKING:
@@ -131,13 +133,12 @@ class RemoteEnvironment(LocalEnvironment):
     @short_traceback
     def run_once(self, timeout: float | None = None) -> RunReport:
         """Have this program's sources give all they have now; return when all of it, and all it caused, has reached
-        sinks or dead letters, on whatever worker. The report counts the steps of this process, and all dead letters.
+        sinks or dead letters, on whatever worker.
 
-        Steps on workers are not among its ``steps``: what workers say of them (`sage topology status`) can't be cut to
-        one run. They say it by stage, the steps in it added up; where nothing but numbers moves, every 5 s, so that a
-        run would have to wait so long before and after it to know them; an actor that is started anew counts from 0,
-        without what it counted since its last word and with what it reads again; and it is of all records, whoever
-        sent them.
+        The report counts the steps of workers by what they say, for which some seconds are waited unless the time is
+        up: all that they did since this was called, whoever sent it. What a worker that died did in its last seconds
+        nobody knows, and what it had not committed is counted again where it is done again; a worker that lives and
+        says nothing is named in ``extra["silent"]``.
 
         Raises:
             InvalidTopology: a source runs on workers: it has no end that could be waited for.
@@ -151,4 +152,14 @@ class RemoteEnvironment(LocalEnvironment):
                 f"{', '.join(elsewhere)} runs on workers, for ever; use run_streaming(), or a source of this program",
                 where=plan.name,
             )
-        return super().run_once(timeout)
+        self.submit()
+        if all(stage.name in here for stage in plan.stages):
+            return super().run_once(timeout)
+        counts = WorkerCounts(self.clients, self.deployer.topics, plan.name)
+        try:
+            report = super().run_once(timeout)
+            silent = counts.wait() if report.complete else ()
+            report = with_steps(report, plan, counts.numbers())
+            return replace(report, extra={**report.extra, "silent": silent}) if silent else report
+        finally:
+            counts.close()

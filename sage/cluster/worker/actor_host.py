@@ -70,6 +70,7 @@ class ActorHost:
         self._failures = 0
         self._restarts = 0
         self._problem = ""
+        self._since = 0
         self._retry_at = 0.0
         self._stopping = threading.Event()
         self._stop_timeout = 0.0
@@ -180,7 +181,8 @@ class ActorHost:
         )  # fmt: skip
         if member is None:
             return status
-        counters = [step.counters.copy() for step in member.steps_of(stage)]
+        steps = member.steps_of(stage)
+        counters = [step.counters.copy() for step in steps]
         rate, latency = self._since_shown(stage, counters)
         return replace(
             status,
@@ -190,6 +192,8 @@ class ActorHost:
             retried=sum(each.retried for each in counters),
             skipped=sum(each.skipped for each in counters),
             dead=sum(each.dead for each in counters),
+            since=self._since,
+            steps={step.name: each.numbers for step, each in zip(steps, counters, strict=True)},
             rate=rate,
             latency=latency,
             restored=member.restored,
@@ -264,6 +268,7 @@ class ActorHost:
             member.run()  # told to stop already: it only releases
             return error
         with self._guard:
+            self._since = max(int(time.time() * 1000), self._since + 1)
             self._member = member
             self._joined_by = time.monotonic() + JOIN_PATIENCE
             member.change(self._running.mode)

@@ -34,6 +34,7 @@ class Publisher:
         self._topic = topics.status
         self._producer = clients.producer()
         self._said: dict[str, tuple[TopologyStatus, float]] = {}
+        self._seen: dict[str, object] = {}
         self._beat_under_way = False
         self.heard_at = 0.0
 
@@ -46,12 +47,16 @@ class Publisher:
                 self._beat_under_way = False
 
     def say(self, status: TopologyStatus) -> None:
-        """A word on a topology: at once where anything but numbers changed, else now and then."""
-        now = time.monotonic()
+        """A word on a topology: at once where anything but numbers changed, or these have come to rest; else now and
+        then."""
+        now, numbers = time.monotonic(), _numbers(status)
+        is_at_rest = self._seen.get(status.topology) == numbers
+        self._seen[status.topology] = numbers
         last = self._said.get(status.topology)
         if last is not None:
+            is_known = _outline(last[0]) == _outline(status) and not (is_at_rest and _numbers(last[0]) != numbers)
             patience = AFFIRM_EVERY if last[0] == status else REPEAT_EVERY
-            if _outline(last[0]) == _outline(status) and now - last[1] < patience:
+            if is_known and now - last[1] < patience:
                 return
         if self._send(status.key, status.encode()):
             self._said[status.topology] = (status, now)
@@ -60,6 +65,7 @@ class Publisher:
         """Take the word on a topology back: nothing of it is here any more."""
         if topology in self._said and self._send(TopologyStatus(worker, topology).key, None):
             del self._said[topology]
+            self._seen.pop(topology, None)
 
     def goodbye(self, worker: str, timeout: float) -> None:
         """Take everything back, and wait up to ``timeout`` seconds for the brokers to have it."""
@@ -111,3 +117,8 @@ def _outline(status: TopologyStatus) -> object:
         for each in status.stages
     ]
     return stages, status.checks
+
+
+def _numbers(status: TopologyStatus) -> object:
+    """What its steps have counted."""
+    return [(each.stage, each.since, each.steps) for each in status.stages]

@@ -6,6 +6,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+Numbers = tuple[int, int, int, int, int]
+"""Records read, written, retried, skipped and dead."""
+
 
 class Durations:
     """Durations in logarithmic buckets (about 10 % wide): a quantile without keeping every value."""
@@ -57,6 +60,11 @@ class StepCounters:
     dead: int = 0
     last_error: str = ""
     durations: Durations = field(default_factory=Durations)
+
+    @property
+    def numbers(self) -> Numbers:
+        """All that is counted in records."""
+        return self.read, self.written, self.retried, self.skipped, self.dead
 
     def copy(self) -> StepCounters:
         """The numbers so far."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sage.graph.topology import Topology
 from sage.plan.plan import Plan
-from sage.runtime.runs.counters import StepCounters
+from sage.runtime.runs.counters import Numbers, StepCounters
 
 _WORTH_SAYING = 0.001
 """Seconds: quicker steps are left out of the line."""
@@ -93,6 +93,15 @@ class RunReport:
             if step.p50 is not None and step.p50 >= _WORTH_SAYING
         ]
         return ", ".join(counts) + "." + (f"  {', '.join(slow)}" if slow else "")
+
+
+def with_steps(report: RunReport, plan: Plan, numbers: Mapping[str, Numbers]) -> RunReport:
+    """The report, with steps of other processes."""
+    others = {name: StepReport(name, *counts) for name, counts in numbers.items() if name not in report.steps}
+    known = {**report.steps, **others}
+    order = {step.name: index for index, step in enumerate(plan.topology.steps)}
+    steps = {name: known[name] for name in sorted(known, key=lambda name: order.get(name, -1))}
+    return replace(report, steps=steps, delivered=delivered(plan.topology, steps), read=entered(plan, steps))
 
 
 def delivered(topology: Topology, steps: Mapping[str, StepReport]) -> int:

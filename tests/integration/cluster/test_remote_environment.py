@@ -46,7 +46,8 @@ with RemoteEnvironment(sys.argv[1], guarantee="exactly_once", defaults={"partiti
         .map(label, name="label", blocking=True)
         .collect())
     report = env.run_once(timeout=150)
-    print(json.dumps({"found": found, "complete": report.complete, "dead": report.dead_letters}))
+    print(json.dumps({"found": found, "complete": report.complete, "dead": report.dead_letters,
+        "steps": list(report.steps), "in": report.read, "out": report.delivered}))
 """
 
 
@@ -93,7 +94,8 @@ def test_a_programs_lines_are_worked_on_by_labelled_workers_and_one_that_dies_co
         running.kill()
     assert running.returncode == 0, err + terminal.logs()
     said = json.loads(out)
-    assert (said["complete"], said["dead"]) == (True, 0)
+    assert (said["complete"], said["dead"], said["in"], said["out"]) == (True, 0, LINES, LINES)
+    assert said["steps"][1:3] == ["price", "label"], "what workers did is counted too"
     lines = sorted(value["line"] for value in said["found"])
     assert lines == sorted(f"order {number}" for number in range(LINES)), "each line comes back once"
     assert all(value["labelled"] for value in said["found"])

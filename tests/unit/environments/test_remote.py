@@ -60,7 +60,7 @@ def test_files_and_the_terminal_are_those_of_the_program(
     assert town.deployer.look().deployment("t", 1).caller == ("read", "written", "shown")
 
 
-def test_the_report_counts_the_programs_own_steps_and_every_dead_letter(town: Town, tmp_path: Path) -> None:
+def test_the_report_counts_all_steps_wherever_they_run_and_every_dead_letter(town: Town, tmp_path: Path) -> None:
     town.worker("a")
     with environment(town, tmp_path) as env:
         given = env.from_collection([1, -1, 2, -2, 3], name="given")
@@ -69,9 +69,22 @@ def test_the_report_counts_the_programs_own_steps_and_every_dead_letter(town: To
         again = env.run_once(timeout=30)
     assert sorted(found) == [1, 2, 3]
     assert (report.complete, report.read, report.delivered, report.dead_letters) == (True, 5, 3, 2)
-    own = {name: (step.read, step.written) for name, step in report.steps.items()}
-    assert own == {"given": (5, 5), "found": (3, 3)}
+    counted = {name: (step.read, step.written, step.dead) for name, step in report.steps.items()}
+    assert counted == {"given": (5, 5, 0), "work": (5, 3, 2), "found": (3, 3, 0)}
+    assert list(counted) == ["given", "work", "found"]
     assert (again.complete, again.read, again.dead_letters) == (True, 0, 0), "each report is of its run alone"
+    assert {name: (step.read, step.written, step.dead) for name, step in again.steps.items()} == dict.fromkeys(
+        counted, (0, 0, 0)
+    )
+
+
+def test_what_workers_write_to_a_topic_is_delivered_and_retries_are_theirs(town: Town, tmp_path: Path) -> None:
+    town.worker("a")
+    with environment(town, tmp_path) as env:
+        given = env.from_collection([1, 2, 3], name="given")
+        given.map(functions.fails_first, name="work", retry={"attempts": 3, "backoff": 0.01}).to("out")
+        report = env.run_once(timeout=30)
+    assert (report.complete, report.read, report.delivered, report.retried) == (True, 3, 3, 3)
 
 
 def test_a_run_whose_time_is_up_says_what_it_waited_for_and_goes_on(town: Town, tmp_path: Path) -> None:

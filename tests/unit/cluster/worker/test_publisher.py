@@ -65,6 +65,23 @@ def test_a_word_is_said_when_it_changed_and_numbers_now_and_then(
     assert len(words(clients)) == 4
 
 
+def test_numbers_that_have_come_to_rest_are_said_at_once(clients: InMemoryClients) -> None:
+    def word(read: int) -> TopologyStatus:
+        return replace(WORD, stages=(replace(WORD.stages[0], read=read, since=1, steps={"s": (read, read, 0, 0, 0)}),))
+
+    publisher = Publisher(clients, TOPICS)
+    for read in (0, 5, 9):  # they move
+        publisher.say(word(read))
+    assert len(words(clients)) == 1
+    for _ in range(3):
+        publisher.say(word(9))
+    assert len(words(clients)) == 2
+    view = ClusterView(clients, TOPICS)
+    view.read_to_end()
+    assert view._seen["w"].topologies["qa"] == word(9)
+    view.close()
+
+
 def test_goodbye_leaves_nothing_behind(clients: InMemoryClients) -> None:
     publisher = Publisher(clients, TOPICS)
     publisher.beat(WorkerStatus("w"))
