@@ -209,7 +209,7 @@ def bootstrap_addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
         host, separator, port = address.rpartition(":")
         if not separator or address.endswith("]"):
             host, port = address, "9092"
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal():
             raise InvalidTopology(f"bootstrap servers: {entry!r} is not host:port")
         yield host.strip("[]"), int(port)
 
@@ -221,7 +221,7 @@ def _for_consumers_only(name: str) -> bool:
 def _is_plain(value: object) -> bool:
     """Whether a setting named like a secret holds none: a switch, a number, an address."""
     text = str(value).lower()
-    return text in {"true", "false"} or text.isdigit() or text.startswith(("http://", "https://"))
+    return text in {"true", "false"} or text.isdecimal() or text.startswith(("http://", "https://"))
 
 
 def _same(found: object, wanted: object) -> bool:

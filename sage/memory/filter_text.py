@@ -203,7 +203,7 @@ class _Parser:
     def _value(self) -> Value:
         token = self._next("a value")
         if token.kind == "number":
-            return int(token.text) if token.text.lstrip("-").isdigit() else float(token.text)
+            return int(token.text) if token.text.lstrip("-").isdecimal() else float(token.text)
         if token.kind == "string":
             return _unquoted(token.text)
         if token.text in {"true", "false"}:

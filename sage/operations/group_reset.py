@@ -33,9 +33,9 @@ class Target:
         """
         if text in {EARLIEST, LATEST}:
             return cls(text)
-        if text[:1] in {"+", "-"} and text[1:].isdigit():
+        if text[:1] in {"+", "-"} and text[1:].isdecimal():
             return cls(text, shift=int(text))
-        if text.isdigit():
+        if text.isdecimal():
             return cls(text, offset=int(text))
         try:
             return cls(text, timestamp_ms=int((time.time() - seconds(text)) * 1000))

@@ -58,7 +58,7 @@ def seconds_of(text: str, verb: str, option: str = "--timeout") -> float:
     from sage.model.duration import seconds
 
     try:
-        return seconds(float(text) if text.replace(".", "", 1).isdigit() else text)
+        return seconds(float(text) if text.replace(".", "", 1).isdecimal() else text)
     except ValueError as error:
         raise UsageError(f"{verb}: {option}: {error}") from error
 

@@ -41,7 +41,7 @@ def scale(
     wanted: dict[str, int] = {}
     for text in counts:
         step, found, number = text.partition("=")
-        if not found or not step or not number.isdigit():
+        if not found or not step or not number.isdecimal():
             raise UsageError(f"topology scale: STEP=N wants a step and a number; found {text!r}")
         wanted[step] = int(number)
     if not wanted:

@@ -206,6 +206,6 @@ def _limit(timeout: str | None, *, until_idle: bool) -> float | None:
     if not until_idle:
         raise UsageError("topology run: --timeout goes with --until-idle")
     try:
-        return seconds(float(timeout) if timeout.replace(".", "", 1).isdigit() else timeout)
+        return seconds(float(timeout) if timeout.replace(".", "", 1).isdecimal() else timeout)
     except ValueError as error:
         raise UsageError(f"topology run: --timeout: {error}") from error

@@ -232,8 +232,7 @@ def _in_order(problems: list[SageError], file: str) -> list[SageError]:
 
     def place(problem: SageError) -> tuple[int, int]:
         parts = (problem.where or "").removeprefix(file).split(" ")[0].split(":")
-        return (
-            (int(parts[1]), int(parts[2])) if len(parts) > 2 and parts[1].isdigit() and parts[2].isdigit() else (0, 0)
-        )
+        is_known = len(parts) > 2 and parts[1].isdecimal() and parts[2].isdecimal()
+        return (int(parts[1]), int(parts[2])) if is_known else (0, 0)
 
     return sorted(problems, key=place)

@@ -284,6 +284,8 @@ def test_without_workers_a_deploy_waits_in_vain_and_says_so(typed: Sage, sage: S
         (("rollback", "calc", "--to", "7"), 4, "no version 7 of calc"),
         (("scale", "calc"), 2, "STEP=N"),
         (("scale", "calc", "work"), 2, "STEP=N wants a step and a number; found 'work'"),
+        (("scale", "calc", "work=²"), 2, "STEP=N wants a step and a number; found 'work=²'"),
+        (("scale", "calc", "work=2", "--wait", "--timeout", "²"), 2, "--timeout"),
         (("scale", "calc", "wrok=2"), 3, "no step 'wrok'; did you mean work?"),
         (("scale", "calc", "work=0"), 3, "at least one worker"),
         (("pause", "nope"), 4, "no topology 'nope' is deployed"),
