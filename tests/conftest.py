@@ -8,6 +8,7 @@ their own: take them from ``unique``.
 from __future__ import annotations
 
 import logging
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,12 @@ import pytest
 
 from sage.model.secrets import forget_secrets
 from tests.support.brokers import ApacheBroker, Broker, EmbeddedBroker, require_embedded, start_apache
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: a shell makes what it starts in the background deaf to it, and with it what tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_worker_that_lives_and_says_nothing_is_named(cluster: Cluster, monkeyp
         cluster.say(WorkerStatus(worker).key, WorkerStatus(worker).encode())
         say(cluster, worker, 1)
     counts = WorkerCounts(cluster.clients, TOPICS, "qa")
-    poll, beats = counts._view.poll, iter(range(1_000))
+    poll, beats = counts._view.poll, itertools.count()
 
     def poll_while_a_beats(timeout: float) -> frozenset[str]:
         cluster.say(WorkerStatus("a").key, WorkerStatus("a", seen=next(beats)).encode())

@@ -18,6 +18,7 @@ from tests.support.waiting import wait_until
 
 
 class Step:
+    name = "work"
     counters = StepCounters()
 
 
