@@ -151,7 +151,7 @@ class ClusterView:
             else:
                 seen.status = WorkerStatus.decode(value)
                 seen.beat_at = self._now
-        except (InvalidTopology, TypeError, ValueError, KeyError) as error:
+        except (InvalidTopology, TypeError, ValueError, KeyError, AttributeError) as error:
             self.foreign[key] = str(error)
             logger.warning("%s@%d (%s): passed over: %s", self._partition, message.offset(), key, error)
         return worker

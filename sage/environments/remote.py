@@ -15,7 +15,7 @@ from sage.cluster.names import ControlTopics
 from sage.cluster.worker_counts import WorkerCounts
 from sage.environments.local import LocalEnvironment
 from sage.environments.tracebacks import short_traceback
-from sage.errors import InvalidTopology
+from sage.errors import InvalidTopology, SageError
 from sage.plan.plan import Plan
 from sage.runtime.runs.report import RunReport, with_steps
 from sage.spec.options import Guarantee, Options
@@ -135,10 +135,11 @@ class RemoteEnvironment(LocalEnvironment):
         """Have this program's sources give all they have now; return when all of it, and all it caused, has reached
         sinks or dead letters, on whatever worker.
 
-        The report counts the steps of workers by what they say, for which some seconds are waited unless the time is
-        up: all that they did since this was called, whoever sent it. What a worker that died did in its last seconds
-        nobody knows, and what it had not committed is counted again where it is done again; a worker that lives and
-        says nothing is named in ``extra["silent"]``.
+        The report counts the steps of workers by what they have said since this was called, for which some seconds are
+        waited unless the time is up: all that they did, whoever sent it, and on a topology that is busy with others'
+        records up to 5 s of before. What a worker that died did in its last seconds nobody knows, and what it had not
+        committed is counted again where it is done again. ``extra["silent"]`` names workers that live and said
+        nothing; ``extra["uncounted"]`` says why nobody could be heard.
 
         Raises:
             InvalidTopology: a source runs on workers: it has no end that could be waited for.
@@ -153,13 +154,25 @@ class RemoteEnvironment(LocalEnvironment):
                 where=plan.name,
             )
         self.submit()
+        assert self._run is not None
+        runner = self._run.runner
         if all(stage.name in here for stage in plan.stages):
-            return super().run_once(timeout)
+            return runner.run_once(timeout)
         counts = WorkerCounts(self.clients, self.deployer.topics, plan.name)
         try:
-            report = super().run_once(timeout)
-            silent = counts.wait() if report.complete else ()
-            report = with_steps(report, plan, counts.numbers())
-            return replace(report, extra={**report.extra, "silent": silent}) if silent else report
+            return _with_workers(runner.run_once(timeout), plan, counts)
         finally:
             counts.close()
+
+
+def _with_workers(report: RunReport, plan: Plan, counts: WorkerCounts) -> RunReport:
+    """The report with what workers say; what keeps it from being known does not take the run's own numbers away."""
+    extra = dict(report.extra)
+    try:
+        if not report.complete:
+            counts.read()  # the time is up: what has been said by now
+        elif silent := counts.wait():
+            extra["silent"] = silent
+    except SageError as error:
+        extra["uncounted"] = str(error)
+    return with_steps(replace(report, extra=extra), plan, counts.numbers())

@@ -58,6 +58,7 @@ class ConfluentProducer:
         self._purged: set[str] = set()
         self._refused: SageError | None = None
         self._closed = False
+        self._is_spent = False
         self._awaits_epoch = False
         self._producer = self._made()
         self._produce = self._producer.produce  # bound once: this is the hot path
@@ -147,11 +148,25 @@ class ConfluentProducer:
     # ------------------------------------------------------------------------------------ transactions
 
     def init_transactions(self, timeout: float = 30.0) -> None:
-        """Fence earlier owners of the transactional id and finish their transactions."""
+        """Fence earlier owners of the transactional id and finish their transactions; after an abort, begin an epoch.
+
+        librdkafka (2.16) gives the sequence numbers of records that an abort drops to those that come next. Where the
+        broker has one of the dropped, as only its answer was lost, it takes the next transaction's records for a
+        repetition: they are acknowledged and committed, and are not there. So the next transaction is another epoch's,
+        in which nothing that was sent before counts, however late it comes (as with KIP-890); only a new client is
+        given one.
+        """
+        if self._is_spent:
+            self._producer = self._made()
+            self._produce = self._producer.produce
+            self._is_spent, self._awaits_epoch = False, True
         self._transactional("init_transactions", self._producer.init_transactions, timeout)
+        self._awaits_epoch = False
 
     def begin_transaction(self) -> None:
-        """Open a transaction; nothing is sent to the broker yet."""
+        """Open a transaction; nothing is sent to the broker yet, unless an epoch is to be begun first."""
+        if self._is_spent or self._awaits_epoch:
+            self.init_transactions()
         self._transactional("begin_transaction", self._producer.begin_transaction)
         self._has_begun = True
 
@@ -173,30 +188,13 @@ class ConfluentProducer:
         self._has_begun = False
 
     def abort_transaction(self, timeout: float = 30.0) -> None:
-        """Throw the transaction away, with the records that still wait in the queue; after a TransientFailure call it
-        again.
-
-        librdkafka (2.16) gives the sequence numbers of records that it drops to those that come next. Where the broker
-        has one of the dropped, as only its answer was lost, it takes the next transaction's records for a repetition:
-        they are acknowledged and committed, and are not there. So the next transaction is another epoch's, in which
-        nothing that was sent in this one counts, however late it comes (as with KIP-890).
-        """
+        """Throw the transaction away, with the records that still wait in the queue."""
         try:
-            if not self._awaits_epoch:
-                self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
-            self._begin_epoch(timeout)
+            self._transactional("abort_transaction", self._producer.abort_transaction, timeout)
+            self._is_spent = True
         finally:
             self._has_begun = False
             self._purged.clear()
-
-    def _begin_epoch(self, timeout: float) -> None:
-        """Go on as a new client: the broker gives each another epoch, in which numbers begin anew."""
-        if not self._awaits_epoch:
-            self._producer = self._made()
-            self._produce = self._producer.produce
-            self._awaits_epoch = True
-        self.init_transactions(timeout)
-        self._awaits_epoch = False
 
     def close(self, timeout: float = 10.0) -> None:
         """Flush for ``timeout`` seconds, then drop what is left; idempotent."""

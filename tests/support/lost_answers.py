@@ -14,25 +14,25 @@ PRODUCE = 0
 class LosingRelay:
     """Passes Kafka's protocol on in both directions, until it is told to lose an answer.
 
-    Args:
-        port: where clients come in.
-        target: the broker's port.
-
     Attributes:
         port: where clients come in.
         lost: set when the answer to a produce request was lost, and all connections with it.
         refused: connections that were refused since then.
     """
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self) -> None:
         self.lost = threading.Event()
         self.refused = 0
-        self.port = port
-        self._target = target
+        self._target = 0
         self._is_to_lose = False
         self._is_open = True
         self._connections: set[socket.socket] = set()
-        self._server = socket.create_server(("127.0.0.1", port))
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+
+    def start(self, target: int) -> None:
+        """Pass on to the broker's port."""
+        self._target = target
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_next_answer(self) -> None:
@@ -49,17 +49,22 @@ class LosingRelay:
         self._cut()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
+        while True:
+            try:
                 client, _ = self._server.accept()
-                if self._is_open:
-                    self._connect(client)
-                else:
-                    self.refused += 1
-                    client.close()
+            except OSError:  # closed
+                return
+            try:
+                broker = socket.create_connection(("127.0.0.1", self._target)) if self._is_open else None
+            except OSError:  # it does not listen at the moment
+                broker = None
+            if broker is None:
+                self.refused += 1
+                client.close()
+            else:
+                self._connect(client, broker)
 
-    def _connect(self, client: socket.socket) -> None:
-        broker = socket.create_connection(("127.0.0.1", self._target))
+    def _connect(self, client: socket.socket, broker: socket.socket) -> None:
         self._connections |= {client, broker}
         produced: set[int] = set()
         threading.Thread(target=self._pass_requests, args=(client, broker, produced), daemon=True).start()

@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,7 +20,8 @@ from sage.cluster.worker.members import MakeMember, Member
 from sage.cluster.worker.reconcile import Mode, Place, Running
 from sage.cluster.worker.units import Unit
 from sage.errors import SageError
-from sage.runtime.runs.counters import StepCounters
+from sage.runtime.runs.counters import Numbers, StepCounters
+from sage.runtime.steps.binding import BoundStep
 
 logger = logging.getLogger("sage.cluster")
 
@@ -71,6 +72,7 @@ class ActorHost:
         self._restarts = 0
         self._problem = ""
         self._since = 0
+        self._last_numbers: dict[str, dict[str, Numbers]] = {}
         self._retry_at = 0.0
         self._stopping = threading.Event()
         self._stop_timeout = 0.0
@@ -179,8 +181,8 @@ class ActorHost:
             stage, running.version, self._state(member), restarts=self._restarts, restart_number=running.restart,
             problem=self.alarm or self._problem, retry_at=int(self._retry_at * 1000), stalled=bool(self.alarm),
         )  # fmt: skip
-        if member is None:
-            return status
+        if member is None:  # what was counted until its end
+            return replace(status, since=self._since, steps=self._last_numbers.get(stage, {}))
         steps = member.steps_of(stage)
         counters = [step.counters.copy() for step in steps]
         rate, latency = self._since_shown(stage, counters)
@@ -193,7 +195,7 @@ class ActorHost:
             skipped=sum(each.skipped for each in counters),
             dead=sum(each.dead for each in counters),
             since=self._since,
-            steps={step.name: each.numbers for step, each in zip(steps, counters, strict=True)},
+            steps=_numbers_of(steps),
             rate=rate,
             latency=latency,
             restored=member.restored,
@@ -269,6 +271,7 @@ class ActorHost:
             return error
         with self._guard:
             self._since = max(int(time.time() * 1000), self._since + 1)
+            self._last_numbers = {}
             self._member = member
             self._joined_by = time.monotonic() + JOIN_PATIENCE
             member.change(self._running.mode)
@@ -280,6 +283,7 @@ class ActorHost:
             member.run()
         finally:
             with self._guard:
+                self._last_numbers = {stage: _numbers_of(member.steps_of(stage)) for stage in self.unit.stages}
                 self._member = None
             self.alarm = ""  # of a life that is over
             if time.monotonic() - began >= GOOD_LIFE:
@@ -296,6 +300,10 @@ class ActorHost:
         if not self._stopping.is_set():
             self._wake.wait(seconds)
         self._wake.clear()
+
+
+def _numbers_of(steps: Sequence[BoundStep]) -> dict[str, Numbers]:
+    return {step.name: step.counters.numbers for step in steps}
 
 
 def _words(failure: BaseException) -> str:

@@ -16,6 +16,9 @@ logger = logging.getLogger("sage.cluster")
 REPEAT_EVERY: Final = 5.0
 """Seconds after which a word on a topology whose numbers moved is said again."""
 
+AT_REST_AFTER: Final = 0.9
+"""Seconds in which numbers stand still that have come to rest: they are looked at each second."""
+
 AFFIRM_EVERY: Final = 30.0
 """Seconds after which one whose numbers did not move is said again: it may have been lost on its way."""
 
@@ -34,7 +37,7 @@ class Publisher:
         self._topic = topics.status
         self._producer = clients.producer()
         self._said: dict[str, tuple[TopologyStatus, float]] = {}
-        self._seen: dict[str, object] = {}
+        self._seen: dict[str, tuple[object, float]] = {}
         self._beat_under_way = False
         self.heard_at = 0.0
 
@@ -50,8 +53,10 @@ class Publisher:
         """A word on a topology: at once where anything but numbers changed, or these have come to rest; else now and
         then."""
         now, numbers = time.monotonic(), _numbers(status)
-        is_at_rest = self._seen.get(status.topology) == numbers
-        self._seen[status.topology] = numbers
+        seen, since = self._seen.get(status.topology, (None, now))
+        if seen != numbers:
+            self._seen[status.topology] = numbers, now
+        is_at_rest = seen == numbers and now - since >= AT_REST_AFTER
         last = self._said.get(status.topology)
         if last is not None:
             is_known = _outline(last[0]) == _outline(status) and not (is_at_rest and _numbers(last[0]) != numbers)

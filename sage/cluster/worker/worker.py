@@ -402,6 +402,7 @@ class Worker:
             self._wake.clear()
             if time.monotonic() >= self._next_beat:
                 self._beat()
+        self._say(list(self._hosts))  # what was counted to the end
         for host in self._hosts.values():
             host.close(GOODBYE / 4)
         self._publisher.goodbye(self.identity.worker, GOODBYE)

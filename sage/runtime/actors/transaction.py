@@ -74,7 +74,13 @@ class Transactions:
         """Bytes of values in the transaction that is open, or was last; counted by who produces."""
 
     def open(self) -> None:
-        """Make the producer and finish what an earlier owner of the id left open. Raises SageError."""
+        """Make the producer and finish what an earlier owner of the id left open.
+
+        Raises:
+            SageError, ProducerFatal: it is of no use; ``open`` may be tried again.
+        """
+        if (useless := self._producer) is not None:  # on a thread of its own: one that hangs does so here too
+            threading.Thread(target=useless.close, args=(0.0,), name=f"{self.id}-given-up", daemon=True).start()
         self._producer = self._clients.producer(transactional_id=self.id, config=self._config)
         self._patiently(lambda: self.producer.init_transactions(CALL_TIMEOUT))
 
@@ -145,10 +151,11 @@ class Transactions:
             return
         try:
             self._patiently(lambda: self.producer.abort_transaction(CALL_TIMEOUT))
+            self.is_open = False
+            self.producer.take_failures()
+            self._patiently(lambda: self.producer.init_transactions(CALL_TIMEOUT))  # the next one is another epoch's
         except (ProducerFatal, TransactionAbortable) as error:
             raise self.replaced(error) from error
-        self.is_open = False
-        self.producer.take_failures()
 
     def close(self) -> None:
         """Abort what is open, unless it may be committed, and release the producer."""
@@ -173,8 +180,6 @@ class Transactions:
         self.is_open = self._awaits_commit = False
         while True:
             logger.warning("%s: its producer is fenced or broken, making a new one: %s", self.id, error)
-            # On a thread of its own: a producer that hangs does so here too.
-            threading.Thread(target=self.producer.close, args=(0.0,), name=f"{self.id}-given-up", daemon=True).start()
             try:
                 self.open()
             except ProducerFatal as again:  # fenced by whoever took over from us, or hanging, before it was of any use

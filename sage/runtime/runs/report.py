@@ -97,9 +97,8 @@ class RunReport:
 
 def with_steps(report: RunReport, plan: Plan, numbers: Mapping[str, Numbers]) -> RunReport:
     """The report, with steps of other processes."""
-    others = {name: StepReport(name, *counts) for name, counts in numbers.items() if name not in report.steps}
-    known = {**report.steps, **others}
     order = {step.name: index for index, step in enumerate(plan.topology.steps)}
+    known = {name: StepReport(name, *counts) for name, counts in numbers.items() if name in order} | dict(report.steps)
     steps = {name: known[name] for name in sorted(known, key=lambda name: order.get(name, -1))}
     return replace(report, steps=steps, delivered=delivered(plan.topology, steps), read=entered(plan, steps))
 

@@ -19,6 +19,10 @@ R = TypeVar("R")
 
 FLUSH_TIMEOUT = 5.0
 
+OPEN_TRIES = 5
+OPEN_AGAIN = 0.5
+"""How often a producer is opened, and seconds between two tries."""
+
 
 class SourceOutput(Protocol):
     """Lives on the event loop; what waits for the broker waits in a thread."""
@@ -129,10 +133,15 @@ class TransactionalOutput:
 
     async def open(self) -> None:
         """Fence the predecessor, before its position is read."""
-        try:
-            await self._apart(self._transactions.open)
-        except ProducerFatal as error:  # fenced by another owner that began at the same moment
-            await self._apart(self._transactions.replaced, error)
+        for left in reversed(range(OPEN_TRIES)):
+            try:
+                await self._apart(self._transactions.open)
+                return
+            except ProducerFatal as error:  # fenced by another owner that began at the same moment, or of no use at all
+                if not left:
+                    raise
+                logger.warning("%s: opening its producer again: %s", self._where, error)
+                await asyncio.sleep(OPEN_AGAIN)
 
     async def _apart(self, call: Callable[..., R], *arguments: Any) -> R:
         """In a thread of its own, one after the other: who is cancelled leaves a call running behind it."""

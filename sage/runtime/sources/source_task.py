@@ -36,7 +36,12 @@ AFFIRM_INTERVAL = 1.0
 """Seconds between two words of an exhausted task that it still is, for runs that begin to wait later."""
 
 TAKE_OVER_AGAIN = 0.5
-"""Seconds between two tries to take a task over: time for the group to tell its former owner."""
+TAKE_OVER_PATIENCE = 60.0
+"""Seconds between two tries to take a task over, time for the group to tell its former owner; and after which what
+keeps it from being taken over is no passing thing."""
+
+REST_AFTER_A_LOSS = 5.0
+"""Seconds in which an exhausted task that was fenced leaves whoever fenced it alone: it may be the task's owner now."""
 
 YIELD_EVERY = 100
 """Records between two looks at deliveries, with a turn for others on the loop."""
@@ -98,8 +103,8 @@ class SourceTask:
                 self._run = run_name(self._setting.worker, number)
                 self._saved = replace(self._saved, exhausted=False, run="")
                 await self._read_with_retries(bounded=bounded)
-                finished = number
-                await self._affirm_until_next(number)
+                if await self._affirm_until_next(number):
+                    finished = number
         finally:
             await self._leave()
 
@@ -118,11 +123,14 @@ class SourceTask:
         Tried again where another owner fences us, who does not know yet that it is none any more, or that we are.
         """
         await self._output.open()
+        began = self._clock.monotonic()
         while True:
             try:
                 saved = await self._begun()
                 break
             except TransientFailure as error:
+                if self._clock.monotonic() - began > TAKE_OVER_PATIENCE:
+                    raise error.at(self._where) from error
                 logger.warning("%s: taking over again in %.1f s: %s", self._where, TAKE_OVER_AGAIN, error)
                 await asyncio.sleep(TAKE_OVER_AGAIN)
         # Exhausted was an earlier run's word: said again before this one has read, it would end runs too soon.
@@ -160,19 +168,24 @@ class SourceTask:
         finally:
             await self._output.close()
 
-    async def _affirm_until_next(self, number: int) -> None:
+    async def _affirm_until_next(self, number: int) -> bool:
+        """Say now and then that all is read, until there is another order; false where it is to be read again, as
+        another owner may have gone on meanwhile."""
         spoke = self._clock.monotonic()
         while self._orders.number == number:
             await asyncio.sleep(0.02)
-            if self._clock.monotonic() - spoke >= AFFIRM_INTERVAL:
-                await self._affirm()
-                spoke = self._clock.monotonic()
-
-    async def _affirm(self) -> None:
-        try:
-            await self._output.save(self._saved)
-        except TransientFailure as error:
-            logger.warning("%s: saying again that it has read all: %s", self._where, error)
+            if self._clock.monotonic() - spoke < AFFIRM_INTERVAL:
+                continue
+            try:
+                await self._output.save(self._saved)
+            except TransientFailure as error:
+                self._is_behind = True  # what is written may be another owner's, and further than what we know
+                logger.warning("%s: reading again in %.1f s: %s", self._where, REST_AFTER_A_LOSS, error)
+                await asyncio.sleep(REST_AFTER_A_LOSS)
+                await self._go_back()
+                return False
+            spoke = self._clock.monotonic()
+        return True
 
     # ------------------------------------------------------------------ reading
 

@@ -10,7 +10,7 @@ import pytest
 from sage.errors import TransientFailure
 from sage.kafka.clients import ConfluentClients
 from sage.ports import DeliveryFailure, Producer
-from tests.support.brokers import free_port, start_apache
+from tests.support.brokers import start_apache
 from tests.support.lost_answers import LosingRelay
 from tests.support.records import everything, make_topic
 from tests.support.waiting import wait_until
@@ -21,12 +21,16 @@ ROWS = [b"row %d" % number for number in range(8)]
 @pytest.fixture
 def relay() -> Iterator[LosingRelay]:
     """The only way to a broker of its own."""
-    port = free_port()
-    broker = start_apache(1, {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}"})
-    way = LosingRelay(port, int(broker.bootstrap_servers.rpartition(":")[2]))
-    yield way
-    way.close()
-    broker.cluster.stop()
+    way = LosingRelay()
+    try:
+        broker = start_apache(1, {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{way.port}"})
+        try:
+            way.start(int(broker.bootstrap_servers.rpartition(":")[2]))
+            yield way
+        finally:
+            broker.cluster.stop()
+    finally:
+        way.close()
 
 
 def abort_patiently(producer: Producer) -> None:

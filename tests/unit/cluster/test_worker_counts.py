@@ -50,7 +50,7 @@ def test_an_actor_that_is_started_anew_counts_with_what_it_did_before(cluster: C
 
 def test_a_worker_that_lives_and_says_nothing_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sage.cluster.worker_counts.SETTLED", 0.05)
-    monkeypatch.setattr("sage.cluster.worker_counts.DEAD_AFTER", 0.2)
+    monkeypatch.setattr("sage.cluster.worker_counts.DEAD_AFTER", 2.0)
     for worker in ("a", "b"):
         cluster.say(WorkerStatus(worker).key, WorkerStatus(worker).encode())
         say(cluster, worker, 1)

@@ -79,6 +79,7 @@ def test_the_report_counts_all_steps_wherever_they_run_and_every_dead_letter(tow
 
 
 def test_what_workers_write_to_a_topic_is_delivered_and_retries_are_theirs(town: Town, tmp_path: Path) -> None:
+    functions.tried.clear()
     town.worker("a")
     with environment(town, tmp_path) as env:
         given = env.from_collection([1, 2, 3], name="given")

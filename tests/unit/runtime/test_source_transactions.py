@@ -205,3 +205,38 @@ def test_a_task_that_goes_while_it_takes_over_leaves_no_producer_behind(monkeypa
     desk.run(1)
     desk.stop()
     assert len(closed) == 1
+
+
+def test_exactly_once_a_task_that_has_read_all_and_was_fenced_writes_no_older_position() -> None:
+    desk = Desk(*range(6), guarantee="exactly_once")
+    desk.begin()
+    desk.order()
+    desk.run(0.5)
+    former = desk.running
+    assert former is not None
+    Script.values += [6, 7, 8]
+    desk.begin(fresh_epoch=None)  # the next owner's, while the former one does not know of it
+    desk.run(0.8)  # in which the former one says that it has read all, and fences the next one by it
+    former.cancel()
+    desk.run()
+    desk.stop()
+    desk.begin(fresh_epoch=None)
+    desk.run(30)
+    assert desk.values == list(range(9))
+    assert desk.saved is not None
+    assert desk.saved.position == 9
+
+
+def test_exactly_once_a_producer_that_can_never_be_opened_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, tries = Desk(*range(6), guarantee="exactly_once"), list[str]()
+
+    def refuse(*_: object) -> None:
+        tries.append("init")
+        raise ProducerFatal("the transaction timeout is larger than the broker allows")
+
+    monkeypatch.setattr(InMemoryProducer, "init_transactions", refuse)
+    desk.begin()
+    desk.run(10)
+    assert desk.running is not None
+    assert isinstance(desk.running.exception(), ProducerFatal)
+    assert len(tries) == 5

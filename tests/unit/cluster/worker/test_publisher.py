@@ -65,15 +65,22 @@ def test_a_word_is_said_when_it_changed_and_numbers_now_and_then(
     assert len(words(clients)) == 4
 
 
-def test_numbers_that_have_come_to_rest_are_said_at_once(clients: InMemoryClients) -> None:
+def test_numbers_that_have_come_to_rest_are_said_within_a_second(
+    clients: InMemoryClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("sage.cluster.worker.publisher.time.monotonic", lambda: now[0])
+
     def word(read: int) -> TopologyStatus:
         return replace(WORD, stages=(replace(WORD.stages[0], read=read, since=1, steps={"s": (read, read, 0, 0, 0)}),))
 
     publisher = Publisher(clients, TOPICS)
     for read in (0, 5, 9):  # they move
         publisher.say(word(read))
-    assert len(words(clients)) == 1
+    publisher.say(word(9))
+    assert len(words(clients)) == 1, "a moment is no rest"
     for _ in range(3):
+        now[0] += 1.0
         publisher.say(word(9))
     assert len(words(clients)) == 2
     view = ClusterView(clients, TOPICS)
