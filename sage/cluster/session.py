@@ -69,6 +69,7 @@ class ControlSession:
         self._who = who
         self._producer: Producer = clients.producer(transactional_id=topics.deployer_id(name))
         self._log: ControlLog | None = None
+        self._was_aborted = False
         try:
             self._begin(expected)
         except BaseException:
@@ -149,6 +150,8 @@ class ControlSession:
 
     def _write(self, records: Sequence[Record]) -> None:
         producer = self._producer
+        if self._was_aborted:
+            self._begin_again()
         producer.begin_transaction()
         try:
             for key, value in records:
@@ -160,15 +163,29 @@ class ControlSession:
                 raise TransactionAbortable(reason)
             self._commit()
         except TransactionAbortable as error:
-            producer.abort_transaction(PATIENCE)
+            self._abort()
             raise TransientFailure(
                 f"{self._topics.topologies} did not take it: {error}; nothing was written, try again", where=self.name
             ) from error
         except (ProducerFatal, TransientFailure):
             raise
         except BaseException:
-            producer.abort_transaction(PATIENCE)
+            self._abort()
             raise
+
+    def _abort(self) -> None:
+        self._was_aborted = True
+        self._producer.abort_transaction(PATIENCE)
+
+    def _begin_again(self) -> None:
+        """The transaction after an abort is of another epoch, which fences whoever took over meanwhile: only where
+        nobody wrote is what we know still what a write builds upon."""
+        known = self.pointer
+        self._producer.init_transactions(PATIENCE)
+        self.log.read_to_end()
+        if self.pointer != known:
+            raise _lost(self.name, self.pointer)
+        self._was_aborted = False
 
     def _commit(self) -> None:
         """A commit without an answer is asked again, never aborted: it may have happened (decision 6)."""

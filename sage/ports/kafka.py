@@ -187,8 +187,14 @@ class Producer(Protocol):
         ...
 
     # Transactions: only on a producer made with a transactional id.
-    def init_transactions(self, timeout: float = 30.0) -> None: ...
-    def begin_transaction(self) -> None: ...
+    def init_transactions(self, timeout: float = 30.0) -> None:
+        """Fence earlier owners of the transactional id; after an abort, begin the epoch of what follows."""
+        ...
+
+    def begin_transaction(self) -> None:
+        """Open a transaction; the first one after an abort is of another epoch, begun here where it was not yet."""
+        ...
+
     def send_offsets(
         self,
         offsets: Mapping[TopicPartition, int],

@@ -53,6 +53,7 @@ class InMemoryProducer:
         self._failures: list[DeliveryFailure] = []
         self._refused_in_transaction: DeliveryFailure | None = None
         self._epoch = 0
+        self._is_spent = False
         self._next: dict[str, int] = {}
         self._closed = False
 
@@ -119,12 +120,15 @@ class InMemoryProducer:
     # ------------------------------------------------------------------------------------ transactions
 
     def init_transactions(self, timeout: float = 30.0) -> None:
-        """Fence earlier owners of the transactional id."""
+        """Fence earlier owners of the transactional id; after an abort, begin an epoch."""
         self._epoch = self._state.begin_epoch(self._named())
+        self._is_spent = False
 
     def begin_transaction(self) -> None:
-        """Open a transaction."""
+        """Open a transaction; after an abort, in another epoch."""
         with self._state.changed:
+            if self._is_spent:
+                self.init_transactions()
             self._check_owner()
             if self._named() in self._state.open:
                 raise InvalidTopology("begin_transaction: one is open already")
@@ -172,6 +176,7 @@ class InMemoryProducer:
             self._refused_in_transaction = None
             del self._state.open[self._named()]
             opened.end(self._state, commit=False)
+            self._is_spent = True
 
     def _named(self) -> str:
         if self._transactional_id is None:

@@ -90,6 +90,26 @@ def test_of_two_deployers_that_looked_at_the_same_the_second_is_told_who_was_fir
     assert ann.look().current("qa").version == 2
 
 
+@pytest.mark.parametrize("another_comes", [False, True])
+def test_after_a_write_that_failed_a_deployer_writes_only_where_nobody_else_did(
+    clients: InMemoryClients, ann: Deployer, bob: Deployer, opened: list[ControlSession], another_comes: bool
+) -> None:
+    first = ann.deploy(asking())
+    session = ann.session("qa")
+    opened.append(session)
+    clients.fail_next_delivery(TOPICS.topologies, retriable=True)
+    with pytest.raises(TransientFailure, match="nothing was written"):
+        session.point(replace(first.desired, reason="ann's"))
+    if another_comes:
+        bob.pause("qa")
+        with pytest.raises(Conflict, match="bob@desk"):
+            session.point(replace(first.desired, reason="ann's"))
+        assert bob.look().current("qa").state == "paused"
+    else:
+        assert session.point(replace(first.desired, reason="ann's")).reason == "ann's"
+        assert bob.look().current("qa").reason == "ann's"
+
+
 def test_a_deployer_that_comes_back_after_another_is_fenced_and_nothing_of_it_is_seen(
     clients: InMemoryClients, ann: Deployer, bob: Deployer, opened: list[ControlSession]
 ) -> None:
