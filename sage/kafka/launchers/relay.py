@@ -1,9 +1,9 @@
 """A relay in front of the embedded broker that gives it what it lacks: fetches that wait.
 
 Kafka's fetch waits on the broker for ``max.wait.ms`` when there is nothing new. The embedded broker answers at
-once, so every idle consumer asks some 80,000 times a second and takes a core of its own. A client that asks
-exactly what it asked before got nothing: such a fetch is held back for some milliseconds. Everything else
-passes as it is, but for the broker's own port in its answers, which becomes the relay's.
+once, so every idle consumer asks some 80,000 times a second and takes a core of its own. Here a fetch that got nothing
+waits until its topics are written to, which all passes here as well (``fetch_waits.py``). Everything else passes as it
+is, but for the broker's own port in its answers, which becomes the relay's.
 
 Run as ``python -m sage.kafka.launchers.relay --port P --data-dir D PROGRAM``: it starts the broker, ends with it,
 and the broker ends with it.
@@ -22,14 +22,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sage.kafka.launchers.fetch_waits import FETCH, Asked, FetchWaits, written_topic
+
 HOST = "127.0.0.1"
-FETCH = 1
-"""The API key of Fetch."""
 
-SHORT_WAIT, LONG_WAIT = 0.004, 0.02
-"""Seconds that a repeated fetch is held back: at first, and after ``PATIENT_REPEATS`` repeats in a row."""
+WAIT = 0.1
+"""Seconds that a repeated fetch is held back at most: as long as Kafka would keep one of ours."""
 
-PATIENT_REPEATS = 100
+UNANSWERED = 1024
+"""Produce requests of a connection that are kept in mind; those that want no answer (``acks=0``) never get one."""
 
 _READ = 1 << 18
 _STOP_TIMEOUT = 120.0
@@ -45,6 +46,7 @@ class Relay:
         host = HOST.encode()
         self._theirs = host + broker_port.to_bytes(4, "big")
         self._ours = host + port.to_bytes(4, "big")
+        self._waits = FetchWaits()
 
     async def serve(self) -> asyncio.Server:
         """Listen; raises OSError where the port is taken."""
@@ -58,9 +60,10 @@ class Relay:
             return
         for each in (writer, broker_writer):
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        writes: dict[bytes, bytes] = {}
         pumps = [
-            asyncio.create_task(self._requests(reader, broker_writer)),
-            asyncio.create_task(self._answers(broker_reader, writer)),
+            asyncio.create_task(self._requests(reader, broker_writer, writes)),
+            asyncio.create_task(self._answers(broker_reader, writer, writes)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -71,26 +74,38 @@ class Relay:
             for each in (writer, broker_writer):
                 each.close()
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass requests on; one fetch that repeats the last is held back."""
-        last, repeats = b"", 0
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writes: dict[bytes, bytes]
+    ) -> None:
+        """Pass requests on; a fetch that got nothing before is held back.
+
+        Args:
+            writes: requests that wait for their answer, by correlation id: the topic that each writes to.
+        """
+        asked, since = Asked(), 0
         while True:
             frame = await _frame(reader)
             if int.from_bytes(frame[4:6], "big") == FETCH:
-                asked = frame[:8] + frame[12:]  # all but the correlation id
-                repeats = repeats + 1 if asked == last else 0
-                last = asked
-                if repeats:
-                    await asyncio.sleep(SHORT_WAIT if repeats < PATIENT_REPEATS else LONG_WAIT)
+                if asked.again(frame):
+                    await self._waits.wait(frame, since, WAIT)
+                since = self._waits.news
+            elif (topic := written_topic(frame)) is not None:
+                if len(writes) >= UNANSWERED:
+                    del writes[next(iter(writes))]
+                writes[frame[8:12]] = topic
             writer.write(frame)
             await writer.drain()
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writes: dict[bytes, bytes]
+    ) -> None:
         """Pass answers on; where they name the broker's address they name ours."""
         while True:
             frame = await _frame(reader)
             if len(frame) < _READ and self._theirs in frame:
                 frame = frame.replace(self._theirs, self._ours)
+            if (topic := writes.pop(frame[4:8], None)) is not None:
+                self._waits.written(topic)
             writer.write(frame)
             await writer.drain()
 
