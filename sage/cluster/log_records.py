@@ -96,7 +96,8 @@ class LogReader:
         for place, end in self._consumer.ends_reached().items():
             self._reached[place] = max(self._reached.get(place, 0), end)
         for message in sorted(messages, key=lambda each: each.timestamp()[1]):
-            self._reached[TopicPartition(message.topic(), message.partition())] = message.offset() + 1
+            place = TopicPartition(message.topic(), message.partition())
+            self._reached[place] = max(self._reached[place], message.offset() + 1)  # clocks may go back
             record = _record(message)
             if record is not None:
                 yield record

@@ -103,12 +103,13 @@ def _last(
     key: bytes,
     timeout: float,
 ) -> RawMessage | None:
-    """The last record of the key; of several partitions, where it moved once, the youngest."""
-    found: RawMessage | None = None
+    """The last record of the key in its partition; of several partitions, where it moved once, the youngest."""
+    last: dict[int, RawMessage] = {}
     for message in read_to_end(clients, starts, ends, timeout=timeout):
-        if message.key() == key and (found is None or message.timestamp()[1] >= found.timestamp()[1]):
-            found = message
-    return found
+        there = last.get(message.partition())
+        if message.key() == key and (there is None or message.offset() > there.offset()):
+            last[message.partition()] = message
+    return max(last.values(), key=lambda message: message.timestamp()[1], default=None)
 
 
 def _entry(message: RawMessage) -> StateEntry:

@@ -15,6 +15,17 @@ KEEP = {"retention.ms": "-1"}
 COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
 """State is what a key's last record says."""
 
+POSITIONS = {
+    "cleanup.policy": "compact",
+    "message.timestamp.type": "LogAppendTime",
+    "segment.ms": str(10 * 60_000),
+    "segment.bytes": str(4 * 1024 * 1024),
+}
+"""A source task's position is what its last record says. Tasks move between partitions, and which of two was written
+last must not be for their writers' clocks to say. Segments are closed soon, as each owner reads them from the start and
+an exactly-once source writes ten times a second. Only said of a topic that is made: one that is there stays as it is.
+"""
+
 AS_FOUND = 0
 """Partitions that are known only when the foreign topic that a stage reads is looked at."""
 
@@ -37,7 +48,7 @@ def topic_specs(
     tasks = sum(len(names) for names in source_tasks.values())
     if tasks:
         name = offsets_topic(topology.name)
-        specs[name] = _spec(name, tasks, settings, {"cleanup.policy": "compact"})
+        specs[name] = _spec(name, tasks, settings, POSITIONS)
     dead = dead_letter_topic(topology.name)
     specs[dead] = _spec(dead, 1, settings, KEEP)
     return tuple(specs.values())

@@ -6,7 +6,7 @@ back by the next owner, and by whoever waits for the sources to be exhausted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,28 +65,36 @@ def position_key(step: str, task: str) -> bytes:
 def load_position(clients: KafkaClients, partition: TopicPartition, key: bytes) -> SourcePosition | None:
     """The last position written for ``key``, or ``None``. Blocks.
 
-    It is looked for in the whole topic: a task's partition moves when a topology's sources change.
+    It is looked for in the whole topic: a task's partition moves when a topology's sources change, also to one where
+    it has been before. Which one it was in last only time can tell: the broker's, but in a topic from before SAGE
+    asked for that.
 
     Raises:
         Unreachable: a partition could not be read to its end in time.
     """
     admin = clients.admin()
     consumer = clients.consumer(None)
-    newest: tuple[int, SourcePosition] | None = None
+    newest: RawMessage | None = None
     try:
         known = admin.describe([partition.topic]).get(partition.topic)
         partitions = [TopicPartition(partition.topic, n) for n in range(known.partitions if known else 0)]
         partitions.sort(key=lambda place: place == partition)  # its own is last, so that it wins a tie
         ends, starts = admin.end_offsets(partitions), admin.start_offsets(partitions)
         for place in (p for p in partitions if ends[p] > starts[p]):
-            for message in _read_to(consumer, place, starts[place], ends[place]):
-                value, written = message.value(), message.timestamp()[1]
-                if message.key() == key and value is not None and (newest is None or written >= newest[0]):
-                    newest = (written, SourcePosition.decode(value))
-        return None if newest is None else newest[1]
+            last = _last_of(key, _read_to(consumer, place, starts[place], ends[place]))
+            if last is not None and (newest is None or last.timestamp()[1] >= newest.timestamp()[1]):
+                newest = last
     finally:
         consumer.close()
         admin.close()
+    value = None if newest is None else newest.value()
+    return None if value is None else SourcePosition.decode(value)
+
+
+def _last_of(key: bytes, messages: Sequence[RawMessage]) -> RawMessage | None:
+    """The key's record at the highest offset: what was written last, whatever its writer's clock said."""
+    mine = (each for each in messages if each.key() == key and each.value() is not None)
+    return max(mine, key=lambda each: each.offset(), default=None)
 
 
 def _read_to(consumer: Consumer, partition: TopicPartition, start: int, end: int) -> list[RawMessage]:

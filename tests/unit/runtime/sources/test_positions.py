@@ -26,6 +26,10 @@ ZERO, ONE = TopicPartition("t.offsets", 0), TopicPartition("t.offsets", 1)
 KEY = position_key("file", "0")
 
 
+NOW = 1_700_000_000_000
+AHEAD = NOW + 300_000
+
+
 def made() -> InMemoryClients:
     clients = InMemoryClients()
     clients.admin().create([TopicSpec("t.offsets", 2)])
@@ -34,6 +38,14 @@ def made() -> InMemoryClients:
 
 def writer(clients: InMemoryClients, partition: TopicPartition = ZERO, key: bytes = KEY) -> PositionWriter:
     return PositionWriter(clients.producer(), partition, key)
+
+
+def write_at(clients: InMemoryClients, time: int, partition: TopicPartition, position: Json) -> None:
+    """Write a position as a worker does whose clock says ``time``."""
+    producer = clients.producer()
+    data = SourcePosition("e", position).encode()
+    producer.produce(partition.topic, data, KEY, timestamp=time, partition=partition.partition)
+    assert producer.flush(1.0) == 0
 
 
 POSITIONS: st.SearchStrategy[Json] = st.recursive(
@@ -71,6 +83,41 @@ def test_the_last_position_of_the_task_is_loaded_and_others_are_passed_over() ->
         assert writer(clients).write(SourcePosition("e", position), 1.0)
     assert writer(clients, key=position_key("other", "0")).write(SourcePosition("e", 99), 1.0)
     assert load_position(clients, ZERO, KEY) == SourcePosition("e", 2)
+
+
+@pytest.mark.parametrize("own", [ZERO, ONE])
+def test_a_worker_whose_clock_was_ahead_does_not_outlive_those_after_it(own: TopicPartition) -> None:
+    """Read from its own partition, or from the one that it has moved away from."""
+    clients = made()
+    write_at(clients, AHEAD, ZERO, 1000)
+    write_at(clients, NOW, ZERO, 1500)
+    write_at(clients, NOW + 1_000, ZERO, 2000)
+    assert load_position(clients, own, KEY) == SourcePosition("e", 2000)
+
+
+@given(st.lists(st.integers(0, 2 * NOW), min_size=1, max_size=8))
+def test_within_a_partition_the_higher_offset_wins_at_any_times(times: list[int]) -> None:
+    clients = made()
+    for number, time in enumerate(times):
+        write_at(clients, time, ZERO, number)
+    assert load_position(clients, ZERO, KEY) == SourcePosition("e", len(times) - 1)
+
+
+@pytest.mark.parametrize("own", [ZERO, ONE])
+def test_a_task_that_moved_away_and_back_goes_on_where_it_was_last(own: TopicPartition) -> None:
+    clients = made()
+    for number, place in enumerate((ZERO, ONE, ZERO)):
+        write_at(clients, NOW + number, place, number)
+        assert load_position(clients, own, KEY) == SourcePosition("e", number)
+
+
+@pytest.mark.parametrize("own", [ZERO, ONE])
+def test_of_several_partitions_the_times_of_their_last_positions_are_compared(own: TopicPartition) -> None:
+    clients = made()
+    write_at(clients, AHEAD, ZERO, 1000)
+    write_at(clients, NOW, ZERO, 1500)
+    write_at(clients, NOW + 1_000, ONE, 2000)
+    assert load_position(clients, own, KEY) == SourcePosition("e", 2000)
 
 
 def test_a_position_that_was_refused_for_now_is_not_written() -> None:

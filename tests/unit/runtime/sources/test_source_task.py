@@ -200,6 +200,22 @@ def test_a_stopped_task_goes_on_where_it_was_under_the_same_epoch() -> None:
     assert {record_id.split(":")[0] for record_id in desk.ids_given} == {"epoch-1"}
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_nothing_is_given_twice_after_an_owner_whose_clock_was_ahead(guarantee: Guarantee) -> None:
+    desk = Desk("a", "b", "c", guarantee=guarantee)
+    ahead = desk.clients.producer()
+    data, key = SourcePosition("epoch-1", 1).encode(), position_key("file", "0")
+    ahead.produce(PLACE.topic, data, key, timestamp=desk.clock.now_ms() + 300_000, partition=PLACE.partition)
+    assert ahead.flush(1.0) == 0
+    desk.order()
+    for _ in range(2):
+        desk.begin()
+        desk.run()
+        desk.stop()
+    assert desk.values == ["b", "c"]
+    assert Script.reads == [(1, True), (3, True)]
+
+
 def test_a_fresh_start_begins_again_under_ids_of_its_own() -> None:
     desk = Desk("a", "b")
     desk.begin()
