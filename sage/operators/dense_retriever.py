@@ -62,7 +62,7 @@ class DenseRetriever(Operator[str | Mapping[str, Any], dict[str, Any]]):
 
     @classmethod
     def makes_calls(cls, config: Mapping[str, Any], memory: Mapping[str, Any]) -> bool:
-        """A service's vectors are journaled; which embedder the collection has, the memory's default tells."""
+        """A service's vectors are journaled, where the memory's default tells of it; else ``TextVectors`` warns."""
         del config
         return embeds_with_service(None, memory)
 

@@ -24,7 +24,8 @@ class TextVectors:
     """Embeds the texts of records.
 
     A model in this process is simply run again after a crash. A service's vectors are kept by record in the step's
-    journal, where it has one; those of a batch that are not there are asked for together.
+    journal, where it has one; those of a batch that are not there are asked for together. Where it has none, a warning
+    says so once: a plan is made without a connection, and does not know the embedder that a collection was made with.
 
     Args:
         threads: where the model runs.
@@ -36,6 +37,7 @@ class TextVectors:
         self._threads = threads
         self._kind: Literal["query", "passage"] = kind
         self._is_service = is_service(model.name)
+        self._has_warned = False
 
     async def of(self, texts: Sequence[str], contexts: Sequence[Context]) -> NDArray[np.float32]:
         """An array of shape (len(texts), dim).
@@ -46,7 +48,10 @@ class TextVectors:
         Raises:
             SageError: what the model raises.
         """
-        if not (texts and self._is_service and all(ctx.is_journaled for ctx in contexts)):
+        if not (texts and self._is_service):
+            return await self._encoded(texts)
+        if not all(ctx.is_journaled for ctx in contexts):
+            self._warn(contexts[0])
             return await self._encoded(texts)
         import numpy as np
 
@@ -56,6 +61,18 @@ class TextVectors:
             for text, ctx in zip(texts, contexts, strict=True)
         ]
         return np.stack([np.frombuffer(data, WIRE_TYPE).astype(np.float32) for data in await asyncio.gather(*asked)])
+
+    def _warn(self, ctx: Context) -> None:
+        """At the first call, not when the step is opened: a writer whose records bring their vectors makes none."""
+        if self._has_warned:
+            return
+        self._has_warned = True
+        ctx.logger.warning(
+            '%s step "%s": its texts are embedded by a service, %s, and it has no journal: calls whose records are not '
+            "committed when it crashes are made, and paid for, again; write journal: true on the step (in Python "
+            "journal=True)",
+            ctx.topology, ctx.step, self._model.name,
+        )  # fmt: skip
 
     async def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return await self._threads.run(self._model.encode, texts, kind=self._kind)

@@ -64,7 +64,7 @@ class MemoryWriter(Operator[str | Mapping[str, Any], dict[str, Any]]):
 
     @classmethod
     def makes_calls(cls, config: Mapping[str, Any], memory: Mapping[str, Any]) -> bool:
-        """A service's vectors are journaled; the embedder of a collection that is there, the memory's default tells."""
+        """A service's vectors are journaled, where ``embedding`` or the default tells; else ``TextVectors`` warns."""
         return embeds_with_service(config.get("embedding"), memory)
 
     async def open(self, ctx: OpenContext) -> None:

@@ -79,8 +79,8 @@ class TopicsConfig(BaseModel):
     replication_factor: int = Field(default=1, ge=1, description="Copies of every topic.")
     retention: Duration | None = Field(
         default=None,
-        description="Seconds, or a text such as 7d, for which edges stay readable at least; then what every reader has "
-        "committed is dropped. Without it edges are kept for ever.",
+        description="Seconds, or a text such as 7d: what every reader has committed is dropped from edges once its "
+        "timestamp, which outputs keep from their input, is that old. Without it edges are kept for ever.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import re
 
 from sage.errors import (
     ChangeRefused,
@@ -41,6 +42,8 @@ def classify(error: BaseException) -> Verdict:
             return verdict
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Verdict.STOP  # a full disk, as DiskFull
+    if isinstance(error, OSError) and _is_network_state(error):
+        return Verdict.RETRY  # the network, not the record: Python has classes of their own for a few of these only
     status = _status(error)
     if status:
         return _of_status(status)
@@ -72,6 +75,33 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Verdict], ...] = (
     ((ConnectionError, TimeoutError, InterruptedError), Verdict.RETRY),
 )
 """The first line that fits decides."""
+
+
+_NETWORK = frozenset(
+    {
+        # No way there now: a cable, a route, an interface or a machine that comes back.
+        errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN,
+        # The way is there and nobody answers, or not in time.
+        errno.ECONNREFUSED, errno.ETIMEDOUT,
+        # The connection is gone; the next try makes another.
+        errno.ECONNRESET, errno.ECONNABORTED, errno.ENETRESET, errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN,
+        # This machine has no local port or no buffer left until other connections end.
+        errno.EADDRNOTAVAIL, errno.ENOBUFS,
+    }
+)  # fmt: skip
+"""States of the network that pass. Those that are ConnectionError or TimeoutError are here for libraries' subclasses of
+OSError, which Python does not turn into these. No files, rights or disks: they stay as they are."""
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+def _is_network_state(error: OSError) -> bool:
+    if error.errno is not None:
+        return error.errno in _NETWORK
+    # asyncio's, when several addresses of a name failed, as IPv6 and IPv4: the numbers are in its text alone. One
+    # address that may come back is enough.
+    text = str(error)
+    return text.startswith("Multiple exceptions: ") and any(int(one) in _NETWORK for one in _ERRNO.findall(text))
 
 
 def _of_status(status: int) -> Verdict:
@@ -111,8 +141,11 @@ _CONNECTION_NAMES = frozenset(
         "ClientConnectionError", "ServerDisconnectedError",
         # requests and urllib3
         "ConnectionError", "Timeout", "MaxRetryError", "NewConnectionError", "ProtocolError",
-        # the standard library
+        # the standard library; a name that nobody knows may be that of a machine which is being started
         "URLError", "gaierror",
+        # the standard library as well: the other side ended the connection in the middle of an answer. A bare EOFError
+        # does not say that: parsers (pickle, gzip) raise it for a value that was cut off, and it stays cut off.
+        "IncompleteReadError", "IncompleteRead", "SSLEOFError",
     }
 )  # fmt: skip
 

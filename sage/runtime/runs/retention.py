@@ -1,7 +1,12 @@
 """Trimming of edges: the broker must not drop what a slow reader has not read, so it is not left to the broker.
 
 Edges are made with ``retention.ms=-1``. A record goes when every group of the plan that reads it has committed it, and
-it is older than the topology's ``topics.retention``, so that people can still look at it for that long.
+its timestamp is older than the topology's ``topics.retention``, so that people can still look at it for that long.
+
+The timestamp is the input's, which outputs keep, and Kafka keeps no other time. So what comes of old records, as in a
+backfill, goes as soon as all have read it; and a record dated ahead keeps itself and all that is behind it in its
+partition until its date is old enough. Nothing unread goes either way. When this process first saw a record would be
+the better age, and is forgotten at each restart: who restarts more often than every ``retention`` would keep all.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -158,6 +159,41 @@ def test_what_a_service_was_paid_for_is_used_again_after_a_crash(
         driver.advance("10s")
         assert len(driver.outputs("step")) == 1
     assert model.calls == [["annual leave"]]
+
+
+@pytest.mark.parametrize("options", [{}, {"journal": True}])
+@pytest.mark.parametrize(
+    ("operator", "value"), [(DenseRetriever, {"query": "annual leave"}), (MemoryWriter, {"text": "annual leave"})]
+)
+def test_a_service_that_the_plan_did_not_know_of_is_warned_of_once(
+    operator: type[Any], value: dict[str, Any], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The collection was made with a service's embedder; the memory's default is a model in this process."""
+    builder = StreamBuilder("t")
+    builder.from_topic("in").map(operator, {"collection": "handbook"}, name="step", **options)
+    with TopologyDriver(builder, embedder=PaidEmbedder()) as driver, caplog.at_level(logging.WARNING, "sage.step"):
+        driver.memory.create_collection("handbook")
+        for number in range(2):
+            driver.send({**value, "id": str(number)})
+        assert len(driver.outputs("step")) == 2
+    warned = [record.getMessage() for record in caplog.records]
+    if options:
+        assert warned == []
+    else:
+        (text,) = warned
+        assert 't step "step": its texts are embedded by a service, text-embedding-3-small' in text
+        assert "write journal: true on the step (in Python journal=True)" in text
+
+
+def test_a_writer_whose_records_bring_their_vectors_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    model = PaidEmbedder()
+    builder = StreamBuilder("t")
+    builder.from_topic("in").map(MemoryWriter, {"collection": "handbook"}, name="step")
+    with TopologyDriver(builder, embedder=model) as driver:
+        driver.memory.create_collection("handbook")
+        driver.send({"text": "annual leave", "vector": [1.0, *[0.0] * 7]})
+        assert len(driver.outputs("step")) == 1
+    assert (model.calls, caplog.records) == ([], [])
 
 
 async def test_a_text_that_the_service_refuses_is_the_records_own_failure(threads: Threads) -> None:

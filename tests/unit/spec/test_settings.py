@@ -1,4 +1,6 @@
-from sage.spec.options import Options, RetryPolicy
+import pytest
+
+from sage.spec.options import MOST_PARTITIONS, Options, RetryPolicy
 from sage.spec.schema import model_schema
 from sage.spec.settings import MemoryConfig, check_kafka, check_options
 
@@ -20,6 +22,16 @@ def test_good_options_keep_what_was_set() -> None:
     assert (name, problems) == ("a", [])
     assert options.model_fields_set == {"partitions", "timeout", "retry"}
     assert (options.partitions, options.timeout, options.retry) == (3, 120.0, RetryPolicy(attempts=2))
+
+
+@pytest.mark.parametrize("spelling", ["partitions", "parallelism"])
+def test_partitions_have_an_upper_bound_that_kafka_could_take(spelling: str) -> None:
+    _, options, problems = check_options({spelling: MOST_PARTITIONS})
+    assert (options.partitions, problems) == (MOST_PARTITIONS, [])
+    _, _, (problem,) = check_options({spelling: 99_999_999_999})
+    assert problem.message == "input should be less than or equal to 100000; found 99999999999"
+    whole = model_schema(Options)["properties"]["partitions"]["anyOf"][0]
+    assert (whole["minimum"], whole["maximum"]) == (1, MOST_PARTITIONS)
 
 
 def test_kafka_is_an_allow_list() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import http.client
 import socket
+import ssl
 import urllib.error
 from email.message import Message
 from types import SimpleNamespace
@@ -47,6 +50,10 @@ def urllib_status(status: int) -> urllib.error.HTTPError:
     return urllib.error.HTTPError("http://localhost/", status, "refused", Message(), None)
 
 
+class LibraryError(OSError):
+    """Python makes no ConnectionError or TimeoutError of a subclass."""
+
+
 def named(name: str) -> Exception:
     """An exception of a library that is not installed, known by its class's name."""
     made: Exception = type(name, (Exception,), {})("it went away")
@@ -64,7 +71,32 @@ RETRY = [
     TimeoutError("x"),
     TimeoutError(),
     InterruptedError("x"),
-    socket.gaierror(-3, "name resolution"),
+    socket.gaierror(socket.EAI_AGAIN, "name resolution"),
+    socket.gaierror(socket.EAI_NONAME, "name or service not known"),
+    OSError(errno.ENETUNREACH, "network is unreachable"),
+    OSError(errno.EHOSTUNREACH, "no route to host"),
+    OSError(errno.ENETDOWN, "network is down"),
+    OSError(errno.EHOSTDOWN, "host is down"),
+    OSError(errno.ENETRESET, "dropped on reset"),
+    OSError(errno.ENOTCONN, "not connected"),
+    OSError(errno.EADDRNOTAVAIL, "no local port left"),
+    OSError(errno.ENOBUFS, "no buffer space"),
+    OSError(errno.ETIMEDOUT, "timed out"),
+    OSError(errno.ECONNABORTED, "aborted"),
+    LibraryError(errno.ECONNREFUSED, "refused"),
+    LibraryError(errno.ECONNRESET, "reset"),
+    LibraryError(errno.ETIMEDOUT, "timed out"),
+    OSError(
+        f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed ('::1', 1, 0, 0), "
+        f"[Errno {errno.ECONNREFUSED}] Connect call failed ('127.0.0.1', 1)"
+    ),
+    OSError(
+        f"Multiple exceptions: [Errno {errno.EACCES}] Permission denied, "
+        f"[Errno {errno.ENETUNREACH}] Connect call failed ('192.0.2.1', 1)"
+    ),
+    asyncio.IncompleteReadError(b"half", 8),
+    http.client.IncompleteRead(b"half", 4),
+    ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"),
     http_status(408),
     http_status(425),
     http_status(429),
@@ -98,6 +130,17 @@ DEAD = [
     AttributeError("x"),
     AssertionError("x"),
     RuntimeError("x"),
+    EOFError("ran out of input"),
+    OSError("x"),
+    OSError(f"wrapped: [Errno {errno.ECONNREFUSED}]"),
+    OSError(f"Multiple exceptions: [Errno {errno.EACCES}] Permission denied, [Errno {errno.EPERM}] Not permitted"),
+    OSError(errno.EIO, "input/output error"),
+    OSError(errno.EADDRINUSE, "address in use"),
+    OSError(errno.EROFS, "read-only file system"),
+    FileNotFoundError(errno.ENOENT, "no such file"),
+    PermissionError(errno.EACCES, "permission denied"),
+    IsADirectoryError(errno.EISDIR, "is a directory"),
+    ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "certificate verify failed"),
     http_status(400),
     http_status(404),
     http_status(422),
@@ -147,6 +190,22 @@ def test_every_error_that_sage_raises_on_purpose_has_its_place_in_the_table() ->
 
     covered = {type(error) for error, _ in TABLE}
     assert tree(errors.SageError) - covered == {errors.SageError, errors.IndexFilterMissing}
+
+
+async def test_a_name_of_which_every_address_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As asyncio itself tells of it, where a name has more than one address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+
+    async def both(*_: Any, **__: Any) -> Any:
+        return [(*kind, (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    with pytest.raises(OSError, match=r"^Multiple exceptions: \[Errno \d+\]") as caught:
+        await asyncio.open_connection("both", port)
+    assert caught.value.errno is None
+    assert classify(caught.value) is Verdict.RETRY
 
 
 @pytest.mark.parametrize("status", [True, "500", None, 7, 99, 600])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sage.graph.builder import StreamBuilder
@@ -31,13 +32,15 @@ def plan() -> Plan:
     return replace(made, topology=replace(made.topology, topics=TopicSettings(retention=60.0)))
 
 
-def world() -> tuple[InMemoryClients, ManualClock, Trimmer]:
+def world(timestamps: Sequence[int] = (0,) * 10) -> tuple[InMemoryClients, ManualClock, Trimmer]:
+    """An edge with ten records, by default of now; ``timestamps`` in seconds from now."""
     clock = ManualClock()
     clients = InMemoryClients(now_ms=clock.now_ms)
     topics = prepare_topics(plan(), clients)
     producer = clients.producer()
-    for number in range(10):
-        producer.produce(EDGE.topic, b"%d" % number)
+    for number, seconds in enumerate(timestamps):
+        at = clock.now_ms() + seconds * 1000
+        producer.produce(EDGE.topic, b"%d" % number, timestamp=at)
     producer.flush(1)
     widths = {name: info.partitions for name, info in topics.items()}
     return clients, clock, Trimmer(plan(), widths, clients.admin(), clock)
@@ -67,3 +70,15 @@ def test_what_is_younger_than_the_retention_stays_for_people_to_look_at() -> Non
     for group in ("t.quick", "t.slow"):
         commit(clients, group, 10)
     assert EDGE not in trimmer.trim()
+
+
+def test_the_age_is_that_of_the_timestamp_that_outputs_have_from_their_input() -> None:
+    """As the module's text and the README tell it: a backfill goes when it is read, a date ahead keeps what follows."""
+    clients, clock, trimmer = world([-3_600] * 6 + [3_600] + [-3_600] * 3)
+    for group in ("t.quick", "t.slow"):
+        commit(clients, group, 10)
+    assert trimmer.trim()[EDGE] == 6
+    clock.advance_to(clock.monotonic() + 3_600)
+    assert EDGE not in trimmer.trim()
+    clock.advance_to(clock.monotonic() + 61)
+    assert trimmer.trim()[EDGE] == 10
