@@ -146,6 +146,11 @@ def _option_problems(step: Step) -> Iterator[SageError]:
             "blocking=True is for code that waits without await, and this is async; leave it out",
             where=step.where_of("blocking"),
         )
+    if options.ordering == "none" and step.kind == "process":
+        yield InvalidTopology(
+            "ordering: none is not for steps that keep state: records of one key need it in turn; leave it out",
+            where=step.where_of("ordering"),
+        )
     if options.batch is not None and step.kind not in {"map_batches", "sink"} and not shape.has_batch:
         yield InvalidTopology(
             "batch is for operators with process_batch; use map_batches for a function of a list",

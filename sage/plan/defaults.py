@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sage.graph.topology import Step, Topology
+from sage.graph.waits import blocks, waits
 from sage.plan.plan import Execution
 from sage.spec.options import BatchPolicy, Options, RetryPolicy
-from sage.spec.shape import Shape, calls_out, is_component, shape_of
+from sage.spec.shape import calls_out, is_component, shape_of
 
 SAGE_DEFAULTS = Options(partitions=1, ordering="key", retry=RetryPolicy(), on_error="dlq", blocking=False)
 """What a step does when nobody says otherwise. There is no default time-out on plain functions."""
@@ -22,22 +23,6 @@ def execution_of(step: Step) -> Execution:
     if step.kind in {"source", "sink"}:
         return "source" if step.kind == "source" else "sink"
     return "sync" if waits(step) is None else "async"
-
-
-def waits(step: Step) -> str | None:
-    """Why a step's calls are made concurrently instead of in the batch; ``None`` where they aren't."""
-    if step.kind == "map_batches":
-        return "takes micro-batches"
-    shape = shape_of(step.target, step.kind)
-    if step.kind == "process":
-        return "async" if shape.is_async or shape_of(step.on_timer, "process").is_async else None
-    if shape.has_batch and step.kind in {"operator", "map", "flatmap", "filter"}:
-        return "takes micro-batches"
-    if shape.is_async:
-        return "async"
-    if any(shape_of(predicate).is_async for predicate in step.branches.values()):
-        return "async"
-    return "blocking" if _blocking(step, shape) else None
 
 
 def makes_calls(step: Step, execution: Execution, memory: Mapping[str, Any]) -> bool:
@@ -62,18 +47,17 @@ def stage_options(step: Step, topology: Topology) -> Options:
     merged = step.options.over(topology.defaults)
     own = SAGE_DEFAULTS
     shape = shape_of(step.target, step.kind)
-    found: dict[str, Any] = {"blocking": _blocking(step, shape)}
+    found: dict[str, Any] = {"blocking": blocks(step)}
     if is_component(step.target) and step.target.default_timeout is not None:
         found["timeout"] = step.target.default_timeout
-    if shape.has_batch:
+    if shape.has_batch and step.kind != "process":
         found["batch"] = BatchPolicy()
-    return merged.over(Options(**found).over(own)).model_copy(update={"concurrency": concurrency_of(step, merged)})
+    fixed: dict[str, Any] = {"concurrency": concurrency_of(step, merged)}
+    if step.kind == "process" and merged.ordering == "none":  # by the defaults; state has its records one by one
+        fixed["ordering"] = "key"
+    return merged.over(Options(**found).over(own)).model_copy(update=fixed)
 
 
 def concurrency_of(step: Step, merged: Options) -> int:
     """Calls in flight per worker."""
     return merged.concurrency or (ASYNC_CONCURRENCY if execution_of(step) == "async" else 1)
-
-
-def _blocking(step: Step, shape: Shape) -> bool:
-    return shape.blocking if step.options.blocking is None else step.options.blocking

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sage.graph.topology import Step
-from sage.plan.defaults import execution_of, waiting, waits
+from sage.graph.waits import waits
+from sage.plan.defaults import execution_of, waiting
 from sage.plan.flow import Flow
 from sage.plan.formats import ERROR_BRANCH
 

@@ -11,6 +11,7 @@ from sage.errors import StageStopped
 from sage.model.keys import decode_key
 from sage.model.record import Headers
 from sage.ports import ChatModel, Embedder, RawMessage
+from sage.spec.detached import detached
 
 if TYPE_CHECKING:
     from sage.memory.manager import MemoryManager
@@ -238,10 +239,10 @@ class Context:
         return self._keyed
 
     def emit(self, name: str, value: Any) -> None:
-        """Give ``value`` to the branch ``name`` of this step, beside its output."""
+        """Give ``value``, as it is now, to the branch ``name`` of this step, beside its output."""
         if self._emitted is None:
             self._emitted = []
-        self._emitted.append((name, value))
+        self._emitted.append((name, detached(value)))
 
     def divert(self, name: str, value: Any) -> bool:
         """Give ``value`` to the branch ``name`` in place of the step's output, if somebody reads that branch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import CoroutineType
 from typing import Any
 
 from sage.errors import DecodeFailure, RecordFailure
@@ -13,6 +14,7 @@ from sage.runtime.steps.binding import BoundStep, Call, Mode
 from sage.runtime.steps.codec import handed_over, is_marked
 from sage.runtime.steps.outputs import Output, Targets, add_outputs
 from sage.spec.context import Context, KeyedAccess
+from sage.spec.detached import detached
 
 
 class Chain:
@@ -65,22 +67,20 @@ class Chain:
         (step,) = self._steps
         assert step.on_timer is not None, f"step {step.name} has no on_timer"
         ctx = self._contexts[0].bind(message, record_id).attach(keyed=self.keyed)
-        items = list(step.on_timer(name, ctx) or ())
         out: list[Output] = []
-        for number, item in enumerate(items):
-            item_id = extended(record_id, step.name, number)
+        written = 0
+        for written, item in enumerate(step.on_timer(name, ctx) or (), 1):
+            item_id = extended(record_id, step.name, written - 1)
             add_outputs(out, self._targets.main(step.name), item, message.key(), item_id)
-        self._writes.append((step, len(items)))
+        self._writes.append((step, written))
         return out
 
-    def outputs_of(self, items: Sequence[Any], key: bytes | None, ctx: Context) -> list[Output]:
-        """The outputs of a ``process`` step that was run elsewhere with ``ctx``."""
+    def emitted(self, key: bytes | None, ctx: Context) -> list[Output]:
+        """What a ``process`` step that was run elsewhere with ``ctx`` gave to its branches."""
         (step,) = self._steps
         self.current = step
         out: list[Output] = []
         self._emitted(step, ctx, key, ctx.record_id, out)
-        for number, item in enumerate(items):
-            add_outputs(out, self._targets.main(step.name), item, key, extended(ctx.record_id, step.name, number))
         return out
 
     def _go(
@@ -108,6 +108,8 @@ class Chain:
                 out += [Output(target.topic, message.value(), key, record_id, marked) for target in targets]
                 return
             result = self._call(step, value, ctx)
+            if type(result) is CoroutineType:
+                raise unawaited(result, step.name)
             if ctx.diverted:
                 self._emitted(step, ctx, key, record_id, out)
                 self._writes.append((step, 1))
@@ -136,15 +138,19 @@ class Chain:
         self, index: int, step: BoundStep, ctx: Context, value: Any, key: bytes | None,
         message: RawMessage, record_id: str, out: list[Output],
     ) -> None:  # fmt: skip
-        items = list(self._call(step, value, ctx) or ())
-        self._emitted(step, ctx, key, record_id, out)
-        self._writes.append((step, len(items)))
-        for number, item in enumerate(items):
-            item_id = extended(record_id, step.name, number)
+        made: list[Output] = []
+        written = 0
+        # Each goes its way before the next is asked for: a generator may give the same object, changed, again.
+        for written, item in enumerate(self._call(step, value, ctx) or (), 1):
+            item_id = extended(record_id, step.name, written - 1)
             if index + 1 == len(self._steps):
-                add_outputs(out, self._targets.main(step.name), item, key, item_id)
+                add_outputs(made, self._targets.main(step.name), item, key, item_id)
             else:
-                self._go(index + 1, item, key, message, item_id, out)
+                self._go(index + 1, detached(item), key, message, item_id, made)
+                self.current = step
+        self._emitted(step, ctx, key, record_id, out)
+        self._writes.append((step, written))
+        out += made
 
     def _route(
         self, step: BoundStep, ctx: Context, value: Any, key: bytes | None, record_id: str, out: list[Output]
@@ -165,7 +171,8 @@ class Chain:
         """A fused step of a sampled record; a generator's work is done inside its span."""
         try:
             result = call(value, ctx)
-            return list(result or ()) if step.mode in (Mode.FLATMAP, Mode.PROCESS) else result
+            several = step.mode in (Mode.FLATMAP, Mode.PROCESS)
+            return [detached(item) for item in result or ()] if several else result
         except BaseException as error:
             span.fail(error)
             raise
@@ -198,8 +205,24 @@ def choose_branch(step: BoundStep, value: Any, ctx: Context) -> str:
         RecordFailure: no predicate takes it and the route has no default.
     """
     for name, predicate in step.predicates:
-        if predicate(value, ctx):
+        taken = predicate(value, ctx)
+        if type(taken) is CoroutineType:
+            raise unawaited(taken, name)
+        if taken:
             return name
+    return default_branch(step)
+
+
+def default_branch(step: BoundStep) -> str:
+    """Where a value goes that no predicate takes. Raises RecordFailure where there is no such branch."""
     if step.default_branch is None:
         raise RecordFailure(f"no branch takes this record: {', '.join(name for name, _ in step.predicates)}")
     return step.default_branch
+
+
+def unawaited(result: CoroutineType[Any, Any, Any], name: str) -> RecordFailure:
+    """The failure of a record whose code gave a promise in place of a value: as a condition it would always hold."""
+    result.close()
+    return RecordFailure(
+        f"{name} gave a coroutine, which nothing awaits; write the step with `async def`, which a lambda hides"
+    )

@@ -24,6 +24,7 @@ from sage.runtime.state.stage_state import StageState
 from sage.runtime.state.work import UNCHANGED, KeyedWork
 from sage.runtime.steps.binding import Mode
 from sage.runtime.steps.codec import BYTES_MARK, decoder, encode, takes_plain
+from sage.runtime.steps.outputs import Output
 from sage.runtime.steps.stage_context import StageSetting
 from sage.spec.context import Context
 
@@ -115,14 +116,15 @@ class FastProcess:
             own = headers[-1][1]
             ctx = self._context.bind(message, own.decode(errors="replace")).attach(keyed=work)
             made = self._function(value, ctx) if self._takes_ctx else self._function(value)
-            items = list(made or ())
+            # Encoded as they are given: a generator may give the same object, changed, again.
+            outputs = [self._output(item, number, headers, own) for number, item in enumerate(made or ())]
             if ctx.has_emitted:
-                self._work.finish_keyed(message, items, ctx, work)
-                self._written += len(items)
+                self._work.finish_keyed(message, [self._named(key, *output) for output in outputs], ctx, work)
+                self._written += len(outputs)
                 return True
             kept = table.outcome(work, self._check)
-            if items:
-                self._send(message, key, items, headers, own)
+            if outputs:
+                self._send(message, key, outputs)
         except (TransactionAbortable, ProducerFatal):
             raise  # nothing about the record: the whole transaction is done again
         except Exception as error:
@@ -130,21 +132,20 @@ class FastProcess:
             return False
         if kept is not UNCHANGED:
             table.put_and_prepare(work, kept)
-        self._written += len(items)
+        self._written += len(outputs)
         return True
 
-    def _send(self, message: RawMessage, key: bytes, items: list[Any], headers: Headers, own: bytes) -> None:
+    def _send(self, message: RawMessage, key: bytes, outputs: list[tuple[bytes | None, Headers]]) -> None:
         """Produce all outputs or none: several are measured before the first of them."""
         kind, milliseconds = message.timestamp()
         timestamp = milliseconds if kind else None
-        if len(items) == 1:
-            data, heads = self._output(items[0], 0, headers, own)
+        if len(outputs) == 1:
+            ((data, heads),) = outputs
             try:
                 self._produce(self._target, data, key, heads, timestamp)
             except BufferError:
                 self._outbox.send(self._target, data, key, heads, timestamp)
             return
-        outputs = [self._output(item, number, headers, own) for number, item in enumerate(items)]
         for data, heads in outputs:
             self._outbox.check_size(self._target, data, key, heads)
         for data, heads in outputs:
@@ -157,6 +158,11 @@ class FastProcess:
         if type(item) is bytes:
             return item, [*headers[:-1], (SAGE_ID, item_id), BYTES_MARK]
         return encode(item), [*headers[:-1], (SAGE_ID, item_id)]
+
+    def _named(self, key: bytes, data: bytes | None, headers: Headers) -> Output:
+        """An output as the careful way has it."""
+        marked = headers[-1] == BYTES_MARK
+        return Output(self._target, data, key, (headers[-1 - marked][1] or b"").decode(), marked)
 
     def _check(self, key: bytes, value: bytes | None) -> None:
         """Raises RecordTooLarge for a change that the changelog would not take. What is no larger than one that it

@@ -163,10 +163,11 @@ class RecordWork:
         work = self._chain.keyed = state.begin(message.partition(), message.key())
         self._finish_keyed(state, message, self._chain.run(value, message, record_id), work, span)
 
-    def finish_keyed(self, message: RawMessage, items: Sequence[Any], ctx: Context, work: KeyedWork) -> None:
+    def finish_keyed(self, message: RawMessage, outputs: list[Output], ctx: Context, work: KeyedWork) -> None:
         """The rest of a record whose ``process`` step was run elsewhere just now, and emitted to branches too."""
         assert self._state is not None, "a process step has state"
-        self._finish_keyed(self._state, message, self._chain.outputs_of(items, message.key(), ctx), work, None)
+        emitted = self._chain.emitted(message.key(), ctx)
+        self._finish_keyed(self._state, message, emitted + outputs, work, None)
 
     def _finish_keyed(
         self, state: StageState, message: RawMessage, outputs: Sequence[Output], work: KeyedWork, span: Span | None

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from sage.daemon_threads import DaemonThreads
+from sage.spec.detached import detached
 
 logger = logging.getLogger("sage.runtime")
 
@@ -105,4 +106,4 @@ class _Call:
 def _called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Run in a thread, generators to their end there."""
     result = function(*arguments)
-    return list(result) if inspect.isgenerator(result) else result
+    return [detached(item) for item in result] if inspect.isgenerator(result) else result

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sage.errors import StageStopped
 from sage.model.identity import extended
+from sage.model.keys import encode_key
 from sage.model.record import Record
-from sage.runtime.batches.chain import add_emitted
+from sage.runtime.batches.chain import add_emitted, default_branch
 from sage.runtime.concurrent.flight import Flight
 from sage.runtime.concurrent.step_threads import StepThreads
 from sage.runtime.journal import TryTime, place_of
@@ -28,6 +29,7 @@ from sage.runtime.steps.outputs import (
 )
 from sage.spec.component import Sink
 from sage.spec.context import Context
+from sage.spec.detached import detached
 
 if TYPE_CHECKING:
     from sage.runtime.journal import Journal
@@ -83,7 +85,7 @@ async def _finished(result: Any) -> Any:
     if type(result) is CoroutineType or inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncIterable):
-        return [item async for item in result]
+        return [detached(item) async for item in result]
     return result
 
 
@@ -149,10 +151,24 @@ class RecordCalls:
             return await self._caller.call(
                 on_timer.function, flight.timer.due.name, *((ctx,) if on_timer.takes_ctx else ()), time=time
             )
-        call = self._step.call
-        assert call is not None
         value = flight.value = self._decoder.decode(flight.message)
+        if self._step.mode is Mode.ROUTE:
+            return await self._branch(value, ctx, time)
+        call = self._step.call
+        assert call is not None, f"step {self._step.name} has nothing to call"
         return await self._caller.call(call.function, *((value, ctx) if call.takes_ctx else (value,)), time=time)
+
+    async def _branch(self, value: Any, ctx: Context, time: TryTime) -> str:
+        """The first branch whose predicate takes the value, else the default; each is a call with a time of its own.
+
+        Raises:
+            RecordFailure: no predicate takes it and the route has no default.
+        """
+        for name, predicate in self._step.predicates:
+            arguments = (value, ctx) if predicate.takes_ctx else (value,)
+            if await self._caller.call(predicate.function, *arguments, time=time):
+                return name
+        return default_branch(self._step)
 
 
 class BatchCalls:
@@ -271,6 +287,11 @@ def outputs_of(step: BoundStep, targets: Targets, flight: Flight, result: Any, c
     elif step.mode is Mode.FILTER:
         if result:
             add_outputs(out, topics, flight.value, key, record_id)
+    elif step.mode is Mode.KEY_BY:
+        key = encode_key(result)
+        add_outputs(out, topics, flight.value, key, record_id)
+    elif step.mode is Mode.ROUTE:
+        add_outputs(out, targets.branch(step.name, result), flight.value, key, record_id)
     else:
         add_outputs(out, topics, result, key, record_id)
     emitted = ctx.take_emitted()
@@ -291,6 +312,6 @@ def work_of(
     caller = Caller(step, threads)
     if step.mode is Mode.SINK:
         return SinkWrites(step, caller, decoder)
-    if step.batch is not None:
+    if step.batch is not None and step.mode is not Mode.PROCESS:  # state is one key's, and a batch many keys'
         return BatchCalls(step, caller, decoder, targets, journal)
     return RecordCalls(step, caller, decoder, targets, journal, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -27,6 +28,8 @@ from sage.runtime.steps.stage_context import StageSetting
 from sage.spec.component import Source
 from sage.spec.context import Services
 
+logger = logging.getLogger("sage.runtime")
+
 FETCH_BYTES = 128 * 1024
 """Bytes fetched of one partition at once by a stage whose calls wait; a larger record comes alone."""
 
@@ -37,6 +40,12 @@ def bind_stage(plan: Plan, stage: Stage, services: Services, environ: Mapping[st
         return [bind_copy(stage.name, plan.name, services, converts=stage.converts)]
     first, *others = stage.steps
     bound = [bind(first, stage.options, topology=plan.name, services=services, environ=environ)]
+    if stage.execution == "sync" and first.options.timeout is not None:
+        logger.warning(
+            '%s step "%s": timeout has no effect: nothing ends code on the consumer\'s thread; say blocking: true (in '
+            "Python blocking=True) if it waits, or leave timeout out",
+            plan.name, first.name,
+        )  # fmt: skip
     defaults = plan.topology.defaults
     for other in others:
         options = other.options.over(defaults)

@@ -126,12 +126,16 @@ def bind(step: Step, options: Options, *, topology: str, services: Services, env
     """
     scope = StepScope(topology, step.name, services, logging.getLogger(f"sage.step.{topology}.{step.name}"))
     if step.kind == "key_by":
-        return BoundStep(step.name, Mode.KEY_BY, scope, options, _code(step.target), call=_key_call(step.target))
+        return BoundStep(
+            step.name, Mode.KEY_BY, scope, options, _code(step.target), call=_key_call(step.target),
+            blocking=bool(options.blocking),
+        )  # fmt: skip
     if step.kind == "route":
         predicates = tuple((name, _predicate(step, name, target)) for name, target in step.branches.items())
         return BoundStep(
-            step.name, Mode.ROUTE, scope, options, "route", predicates=predicates, default_branch=step.default_branch
-        )
+            step.name, Mode.ROUTE, scope, options, "route", predicates=predicates, default_branch=step.default_branch,
+            blocking=bool(options.blocking),
+        )  # fmt: skip
     if step.kind in ("window", "join", "union"):
         raise NotInThisVersion(f"{step.kind} steps are not in this version", where=step.where)
     return _bind_work(step, options, scope, environ)

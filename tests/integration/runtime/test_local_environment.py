@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,26 @@ def test_every_kind_of_step_in_one_run(env: LocalEnvironment) -> None:
     assert other == [n * 200 for n in range(5, 20)]
     assert sorted(both) == [n * 2 for n in range(20) if n != 3]
     assert (report.read, report.dead) == (20, 0)
+
+
+def test_blocking_state_is_worked_on_in_threads_and_key_by_key(env: LocalEnvironment) -> None:
+    both_keys_are_here = threading.Barrier(2, timeout=30)
+
+    def count(value: int, ctx: Context) -> Iterator[tuple[int, int]]:
+        if value < 2:
+            both_keys_are_here.wait()  # passes only where two calls are under way at once
+        n = ctx.state.get("n", 0)
+        time.sleep(0.001)
+        ctx.state["n"] = n + 1
+        yield value, n + 1
+
+    keyed = env.from_collection(range(40)).key_by(lambda value: value % 2)
+    counted = keyed.process(count, name="count", blocking=True, concurrency=4).collect()
+
+    report = env.run_once(TIMEOUT)
+
+    assert (report.complete, report.dead) == (True, 0)
+    assert sorted(counted) == [[value, value // 2 + 1] for value in range(40)]
 
 
 def test_a_second_run_gives_what_is_new_and_the_same_plan_changes_nothing(env: LocalEnvironment) -> None:

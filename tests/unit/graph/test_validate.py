@@ -97,6 +97,10 @@ def test_the_default_may_be_one_of_the_branches() -> None:
             [source(), step("a", "in", options=Options(batch=BatchPolicy()))],
             "batch is for operators with",
         ),
+        (
+            [source(), step("a", "in", kind="process", options=Options(ordering="none"))],
+            "ordering: none is not for steps that keep state",
+        ),
     ],
 )
 def test_what_is_wrong_with_steps_is_told(steps: list[Step], message: str) -> None:

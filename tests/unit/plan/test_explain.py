@@ -44,3 +44,18 @@ def test_options_without_effect_are_told() -> None:
     env = StreamBuilder("qa")
     env.from_topic("questions").map(clean, concurrency=8)
     assert "concurrency 8 has no effect on it; say blocking=True if it does wait" in explain(compile_plan(env.build()))
+
+
+def test_a_time_out_that_nothing_can_keep_is_told() -> None:
+    env = StreamBuilder("qa")
+    env.from_topic("questions").map(clean, timeout=3)
+    assert "its timeout has no effect: nothing ends code on that thread" in explain(compile_plan(env.build()))
+
+
+def test_a_step_with_state_keeps_the_order_of_its_keys_whatever_the_defaults_say() -> None:
+    env = StreamBuilder("qa", defaults={"ordering": "none"})
+    keyed = env.from_topic("questions").map(ask, name="free").key_by("user", name="keyed")
+    keyed.process(ask, name="count")
+    plan = compile_plan(env.build())
+    assert {name: plan.by_name[name].ordering for name in ("free", "count")} == {"free": "none", "count": "key"}
+    assert "records of one key stay in order, as its state is theirs in turn" in explain(plan)

@@ -52,6 +52,39 @@ def test_maps_and_filters_run_in_order_and_keep_key_and_id() -> None:
     assert chained.run(0) == []
 
 
+def test_what_a_fused_step_does_to_an_item_is_not_seen_in_the_others() -> None:
+    def split(value: Any) -> Iterator[Any]:
+        shared = {"documents": ["d"]}
+        for part in value:
+            yield {"part": part, "all": shared}
+            yield shared
+
+    def add(item: Any) -> Any:
+        item.get("all", item)["documents"].append(item.get("part", "alone"))
+        item["new"] = True
+        return item
+
+    chained = Chained(lambda s: s.flatmap(split, name="split").map(add, name="add"))
+    assert len(chained.stage.steps) == 2
+    assert chained.values(["a", "b"]) == [
+        {"part": "a", "all": {"documents": ["d", "a"]}, "new": True},
+        {"documents": ["d", "alone"], "new": True},
+        {"part": "b", "all": {"documents": ["d", "b"]}, "new": True},
+        {"documents": ["d", "alone"], "new": True},
+    ]
+
+
+def test_a_generator_that_fails_after_its_items_have_gone_on_is_the_one_that_failed() -> None:
+    def split(value: Any) -> Iterator[Any]:
+        yield value
+        raise ValueError("late")
+
+    chained = Chained(lambda s: s.flatmap(split, name="split").map(str, name="text"))
+    with pytest.raises(ValueError, match="late"):
+        chained.run(1)
+    assert chained.chain.current.name == "split"
+
+
 def test_every_item_of_a_flatmap_goes_on_under_an_id_of_its_own() -> None:
     chained = Chained(lambda s: s.flatmap(words, name="split").map(str.upper, name="upper"))
     outputs = chained.run("a b a", key=b"k")
