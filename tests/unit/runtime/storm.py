@@ -23,7 +23,10 @@ from sage.testing.virtual_time import VirtualBridge
 from tests.unit.runtime.acting import GROUP, consumer_of, inputs_of, keyed_bench
 from tests.unit.runtime.bench import IN, Bench, text
 
-KINDS = ("sync", "flat", "async", "batch", "blocking", "keyed", "keyed async", "timers", "timers async")
+KINDS = (
+    "sync", "flat", "async", "batch", "blocking",
+    "keyed", "keyed async", "keyed blocking", "timers", "timers async", "timers blocking",
+)  # fmt: skip
 """Ways in which a stage works; all of them do the same to a record, those with timers a moment after it has come."""
 
 SYNCHRONOUS = ("sync", "flat", "keyed", "timers")
@@ -126,8 +129,10 @@ class Storm:
         keyed: dict[str, dict[str, Any]] = {
             "keyed": {"function": count, "step": plain},
             "keyed async": {"function": count_later, "step": options},
+            "keyed blocking": {"function": count, "step": {"blocking": True, **options}},
             "timers": {"function": remind, "on_timer": ring, "step": plain},
             "timers async": {"function": remind_later, "on_timer": ring_later, "step": options},
+            "timers blocking": {"function": remind, "on_timer": ring, "step": {"blocking": True, **options}},
         }
         return keyed_bench(**keyed[self.kind], **common)
 
