@@ -32,6 +32,14 @@ def worker_key(worker: str) -> bytes:
     return f"{WORKER_PREFIX}{worker}".encode()
 
 
+def not_deployed_yet(name: str) -> str:
+    """What is told of a topology that has no version, only one that workers check."""
+    return (
+        "it has not been deployed yet: its first version is being checked; where nobody deploys it any more, deploy it "
+        f"again, or `sage topology delete {name}`"
+    )
+
+
 class ControlLog:
     """A reader of the topologies topic. One thread calls it.
 
@@ -158,6 +166,8 @@ class ControlLog:
         """A stored version. Raises NotFound, naming those that are there."""
         found = self.deployments.get((name, version))
         if found is None:
+            if version == 0 and name in self.running and self.running[name].version == 0:
+                raise NotFound(not_deployed_yet(name), where=name)
             there = ", ".join(map(str, self.versions(name))) or "none"
             raise NotFound(f"no version {version} of {name}; there are: {there}")
         return found

@@ -7,16 +7,18 @@ Each is one guarded write to the control topic, and workers do the rest; a deplo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from sage.cluster import changes
 from sage.cluster.cluster_view import ClusterView
-from sage.cluster.control_log import ControlLog, worker_key
+from sage.cluster.control_log import ControlLog, not_deployed_yet, worker_key
 from sage.cluster.control_topics import ensure_control_topics
 from sage.cluster.deployable import refuse_undeployable
 from sage.cluster.deploying import DRAIN_TIMEOUT, Deployed, Deploying, Wanted, compared
+from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
 from sage.cluster.offsets import Kept, offsets_now, put_back
@@ -29,7 +31,6 @@ from sage.errors import (
     ChangeRefused,
     Conflict,
     DeadlineExceeded,
-    InvalidTopology,
     NotFound,
     TransientFailure,
     Unreachable,
@@ -155,15 +156,8 @@ class Deployer:
         """
         refuse_undeployable(plan, caller)
         wanted = Wanted.of(plan, caller, message)
-        with self.session(plan.name, expected=expected) as session:
-            deploying = self._deploying(session, wanted, allow, timeout, say)
-            try:
-                return deploying.run()
-            except (NotFound, InvalidTopology, ChangeRefused):
-                # The workers may have checked it before: without this it would be "checking" for ever.
-                if (checked := deploying.unfinished()) is not None and not deploying.has_begun:
-                    self._withdraw(session, checked.key)
-                raise
+        with self._taken_back(wanted), self.session(plan.name, expected=expected) as session:
+            return self._deploying(session, wanted, allow, timeout, say).run()
 
     def _deploying(
         self, session: ControlSession, wanted: Wanted, allow: Collection[str], timeout: float, say: Say
@@ -186,27 +180,55 @@ class Deployer:
             DeadlineExceeded, Conflict: as it says; as of ``deploy``.
         """
         refuse_undeployable(plan, caller)
-        with self.session(plan.name, expected=expected) as session:
-            deployment = self._deploying(session, Wanted.of(plan, caller), (), timeout, lambda _: None).candidate()
+        wanted = Wanted.of(plan, caller)
+        with self._taken_back(wanted, even_begun=True), self.session(plan.name, expected=expected) as session:
+            deployment = self._deploying(session, wanted, (), timeout, lambda _: None).candidate()
             view = ClusterView(self.clients, self.topics)
             try:
                 found = wait_for_checks(session.log, view, plan.name, deployment.version, timeout)
                 found.raise_if_none_can(plan.name)
-            except BaseException:
-                self._withdraw(session, deployment.key)
-                raise
             finally:
                 view.close()
             assert session.pointer is not None, "it was just written"
             return found, session.pointer.revision
 
-    @staticmethod
-    def _withdraw(session: ControlSession, deployment: bytes) -> None:
-        pointer = session.pointer
-        if pointer is None or pointer.version == 0:
-            session.forget([session.name.encode(), deployment])
-        else:
-            session.point(changes.withdraw(pointer), also=[(deployment, None)])
+    @contextmanager
+    def _taken_back(self, wanted: Wanted, *, even_begun: bool = False) -> Iterator[None]:
+        """Take back what workers were given to check where the block fails, whatever of: it would be "checking" for
+        ever. What has begun stays, to be gone on with, unless ``even_begun``."""
+        try:
+            yield
+        except Conflict:
+            raise  # what is written of it is another deployer's by now
+        except BaseException:
+            name = wanted.plan.name
+            try:
+                self._withdraw(wanted, even_begun)
+            except Exception as error:  # brokers that are away: what is told is why the deploy itself failed
+                logger.warning("%s: it could not be taken back, and may still be being checked: %s", name, error)
+            raise
+
+    def _withdraw(self, wanted: Wanted, even_begun: bool) -> None:
+        """Take a version back that is only checked.
+
+        In a session of its own: that ends what the failed one left open, so that a commit without an answer is seen.
+        """
+        log = self.look()
+        try:
+            seen = log.pointers.get(wanted.plan.name)
+        finally:
+            log.close()
+        if seen is None or seen.candidate is None:
+            return  # as mostly; a session would cut off whoever deploys now
+        with self.session(seen.name, expected=seen.revision) as session:
+            deploying = self._deploying(session, wanted, (), 0.0, lambda _: None)
+            checked, pointer = deploying.unfinished(), session.pointer
+            if checked is None or pointer is None or (deploying.has_begun and not even_begun):
+                return
+            if pointer.version == 0:
+                session.forget([pointer.key, checked.key])
+            else:
+                session.point(changes.withdraw(pointer), also=[(checked.key, None)])
 
     def rollback(
         self,
@@ -229,7 +251,7 @@ class Deployer:
             Conflict, DeadlineExceeded: as of ``deploy``.
         """
         with self.session(name) as session:
-            current = session.log.current(name)
+            current, _ = _running(session.log, name)
             chosen = version if version is not None else _before(session.log, current)
             target = session.log.deployment(name, chosen)
             if chosen == current.version and current.candidate is not None:
@@ -263,8 +285,7 @@ class Deployer:
         Names may be of steps or stages. Raises UnknownName, InvalidTopology.
         """
         with self.session(name) as session:
-            current = session.log.current(name)
-            running = session.log.deployment(name, current.version)
+            current, running = _running(session.log, name)
             wanted = {running.stage_of(step): count for step, count in counts.items()}
             widths = {stage: unit.width for unit in units_of(running) for stage in unit.stages}
             return session.point(changes.scale(current, running.stages, wanted, widths))
@@ -272,8 +293,7 @@ class Deployer:
     def restart(self, name: str, steps: Collection[str] = ()) -> Desired:
         """Start the actors of these steps anew, one worker after the other; of all steps without names."""
         with self.session(name) as session:
-            current = session.log.current(name)
-            running = session.log.deployment(name, current.version)
+            current, running = _running(session.log, name)
             which = [running.stage_of(step) for step in steps]
             return session.point(changes.restart(current, running.stages, which))
 
@@ -420,6 +440,19 @@ class Deployer:
                 raise TransientFailure(f"{self.topics.topologies} did not take it: {reason}", where=worker)
         finally:
             producer.close()
+
+
+def _running(log: ControlLog, name: str) -> tuple[Desired, Deployment]:
+    """What is desired of a topology, and the version that it names.
+
+    Raises:
+        NotFound: it is not deployed.
+        ChangeRefused: it never was: its first version is only checked.
+    """
+    current = log.current(name)
+    if current.version == 0:
+        raise ChangeRefused(not_deployed_yet(name), where=name)
+    return current, log.deployment(name, current.version)
 
 
 def _before(log: ControlLog, current: Desired) -> int:

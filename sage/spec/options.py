@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -11,6 +11,9 @@ from sage.model.duration import Duration
 Ordering = Literal["key", "partition", "none"]
 OnError = Literal["dlq", "skip", "fail"]
 Guarantee = Literal["at_least_once", "exactly_once"]
+
+MOST_PARTITIONS: Final = 100_000
+"""Partitions of one topic: far more than clusters bear, and far less than the numbers of Kafka's protocol hold."""
 
 
 class RetryOptions(TypedDict, total=False):
@@ -73,6 +76,7 @@ class Options(BaseModel):
     partitions: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_PARTITIONS,
         validation_alias=AliasChoices("partitions", "parallelism"),
         description="Partitions of the step's output topic: how many workers can share the next step.",
     )

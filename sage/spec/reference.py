@@ -11,6 +11,8 @@ import importlib.util
 import inspect
 import re
 import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,8 @@ from sage.errors import InvalidTopology, UnknownName
 from sage.spec.suggest import hint, nearest
 
 _REFERENCE = re.compile(r"(?P<module>[\w./\\~ -]+):(?P<attribute>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+
+_PYTHONS_OWN = sysconfig.get_path("stdlib")
 
 _loaded_from_folder: dict[str, Path] = {}
 """Top-level modules that were imported from a topology's folder, and the folder: another folder may have its own."""
@@ -108,7 +112,7 @@ def _module(name: str, folder: Path | None) -> ModuleType:
         if folder is not None:
             _prefer(top, folder.resolve())
         return importlib.import_module(name)
-    except InvalidTopology:
+    except (InvalidTopology, KeyboardInterrupt):
         raise
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
@@ -117,19 +121,41 @@ def _module(name: str, folder: Path | None) -> ModuleType:
         looked = "on the Python path" if folder is None else f"in {folder} and on the Python path"
         near = f"; {hint(error.name, known, what='modules there')}" if known else ""
         raise UnknownName(f"no module named {error.name} {looked}{near}") from error
-    except SyntaxError as error:
+    except BaseException as error:
+        raise import_failure(name, error) from error
+
+
+def import_failure(name: str, error: BaseException) -> InvalidTopology:
+    """What is told of an ``error`` that came out of user code while it was imported; its sys.exit() is one too: nothing
+    was loaded then, however well the program thinks that it ended."""
+    if isinstance(error, SystemExit):
+        ended = f'importing {name} {exit_text(error)}; put that under if __name__ == "__main__":'
+        return InvalidTopology(f"{ended}{_line_of(error, _is_users)}")
+    if isinstance(error, SyntaxError):
         place = f"{error.filename}:{error.lineno}" if error.filename else name
-        raise InvalidTopology(f"importing {name} failed: {place}: {error.msg}") from error
-    except Exception as error:
-        raise InvalidTopology(f"importing {name} failed: {type(error).__name__}: {error}{_line_of(error)}") from error
+        return InvalidTopology(f"importing {name} failed: {place}: {error.msg}")
+    return InvalidTopology(f"importing {name} failed: {type(error).__name__}: {error}{_line_of(error)}")
 
 
-def _line_of(error: BaseException) -> str:
-    """Where user code raised while it was imported: the innermost frame."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def exit_text(error: SystemExit) -> str:
+    """What user code did that raised it."""
+    return f"ended the program (sys.exit({'' if error.code is None else repr(error.code)}))"
+
+
+def _line_of(error: BaseException, counts: Callable[[str], bool] = lambda _: True) -> str:
+    """Where user code raised while it was imported: the innermost frame in a file that ``counts``."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if counts(file):
+            found = f" ({file}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+    return found
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file is not Python's own: exit(), and argparse for wrong arguments, end programs from there."""
+    return not file.startswith(("<frozen", _PYTHONS_OWN)) or "site-packages" in file
 
 
 def _prefer(top: str, folder: Path) -> None:

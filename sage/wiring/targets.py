@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sage.errors import InvalidTopology, NotFound, SageError
 from sage.graph.topology import Topology
-from sage.spec.reference import resolve_reference
+from sage.spec.reference import exit_text, import_failure, resolve_reference
 
 if TYPE_CHECKING:
     from sage.environments.local import LocalEnvironment
@@ -47,9 +47,11 @@ def load_target(text: str, *, environ: Mapping[str, str]) -> Topology | LocalEnv
 def _called(function: Any, text: str) -> Any:
     try:
         return function()
-    except SageError:
+    except (SageError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except SystemExit as error:
+        raise InvalidTopology(f"{text}() {exit_text(error)}, and gave no environment") from error
+    except BaseException as error:
         raise InvalidTopology(f"{text}() failed: {type(error).__name__}: {error}") from error
 
 
@@ -61,7 +63,12 @@ def _only_environment(text: str) -> Any:
     path = Path(text)
     if not path.is_file():
         raise NotFound(f"no file {path} in {Path.cwd()}")
-    found = runpy.run_path(str(path), run_name=path.stem)
+    try:
+        found = runpy.run_path(str(path), run_name=path.stem)
+    except (SageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise import_failure(path.stem, error) from error
     names = [name for name, value in found.items() if isinstance(value, LocalEnvironment)]
     if len(names) != 1:
         what = f"it has {', '.join(names)}" if names else "it has none"

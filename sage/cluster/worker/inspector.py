@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,9 +76,9 @@ class Inspector:
             check = self._checker.check(deployment)
             if deep and not check.problems:
                 check = self._opened(deployment)
-        except Exception as error:  # of a module that is imported, or a component that is made
+        except BaseException as error:  # of a module or component, also its sys.exit(): it would be "checked" for ever
             logger.exception("%s: version %d could not be checked", deployment.name, deployment.version)
-            check = Check.of(deployment.version, "unready", [Problem(f"{type(error).__name__}: {error}")])
+            check = Check.of(deployment.version, "unready", [Problem(_said(error))])
         if check.problems:
             what = "; ".join(check.problems)
             logger.warning("%s: version %d can't run here: %s", deployment.name, deployment.version, what)
@@ -90,7 +90,21 @@ class Inspector:
         plan = self._checker.plan_of(deployment)
         opened = self._make_world(plan)
         try:
-            problems = opened.world.bridge.call(open_operators(deployment, plan, opened.world))
+            problems = opened.world.bridge.call(_kept_in(open_operators(deployment, plan, opened.world)))
         finally:
             opened.close()
         return Check.of(deployment.version, "unready" if problems else "", problems)
+
+
+async def _kept_in(opening: Awaitable[tuple[Problem, ...]]) -> tuple[Problem, ...]:
+    """What opening found. A component's sys.exit() is found too: it would end the loop, and nobody would hear of it."""
+    try:
+        return await opening
+    except SystemExit as error:
+        return (Problem(_said(error)),)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"its code ended the program ({error!r})"
+    return f"{type(error).__name__}: {error}"

@@ -118,6 +118,38 @@ def test_a_module_that_failed_can_be_mended(write: Write) -> None:
     assert resolve_reference("mended_ops:VALUE", folder=folder) == "now it works"
 
 
+@pytest.mark.parametrize(
+    ("text", "told", "line"),
+    [
+        ("import sys\nsys.exit(0)\n", "sys.exit(0)", 2),
+        ("import sys\n\nsys.exit()\n", "sys.exit()", 3),
+        ("raise SystemExit('SHOP_KEY is not set')\n", "sys.exit('SHOP_KEY is not set')", 1),
+        ("import argparse\nargparse.ArgumentParser().error('odd')\n", "sys.exit(2)", 2),
+        ("import leaving_too\n", "sys.exit(4)", 1),
+    ],
+)
+def test_a_module_that_ends_the_program_is_told_with_its_line(write: Write, text: str, told: str, line: int) -> None:
+    folder = write("leaving_ops.py", text)
+    write("leaving_too.py", "raise SystemExit(4)\n")
+    file = folder / ("leaving_too.py" if "leaving_too" in text else "leaving_ops.py")
+    with pytest.raises(InvalidTopology) as raised:
+        resolve_reference("leaving_ops:work", folder=folder)
+    assert raised.value.message == (
+        f'importing leaving_ops ended the program ({told}); put that under if __name__ == "__main__": ({file}:{line})'
+    )
+    write("leaving_ops.py", "work = 'it was mended'\n")
+    assert resolve_reference("leaving_ops:work", folder=folder) == "it was mended"
+
+
+def test_whatever_else_a_module_raises_is_told_and_an_interruption_goes_on(write: Write) -> None:
+    folder = write("odd_ops.py", "raise GeneratorExit('odd')\n")
+    write("interrupted_ops.py", "raise KeyboardInterrupt\n")
+    with pytest.raises(InvalidTopology, match="importing odd_ops failed: GeneratorExit: odd"):
+        resolve_reference("odd_ops:x", folder=folder)
+    with pytest.raises(KeyboardInterrupt):
+        resolve_reference("interrupted_ops:x", folder=folder)
+
+
 def test_references_are_told_from_fields_and_expressions() -> None:
     assert is_reference("a.b:c.d")
     assert is_reference("./ops.py:clean")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from sage.cluster.code import changed_files, code_of
@@ -169,3 +170,17 @@ def test_a_candidates_operators_are_opened_and_closed_again(broken: str, monkeyp
     loop.close()
     assert len(problems) == bool(broken)
     assert all(broken in each.message for each in problems)
+
+
+def test_a_module_that_ends_the_program_is_a_problem_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving_code.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = deployed(lambda s: s.map(steps.times_ten, name="work"))
+    plan = orjson.loads(orjson.dumps(made.plan).replace(f"{steps.__name__}:times_ten".encode(), b"leaving_code:f"))
+    kind, problems = kinds(Policy(("leaving_code",)), Deployment("qa", 1, plan, {}))
+    assert kind == "unready"
+    assert "importing leaving_code ended the program (sys.exit(0))" in problems
+    assert "test_checks.py" in problems.partition("importing")[0], "the step's place"
