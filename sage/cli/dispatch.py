@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, ValidationError
 
 from sage.cli.command_help import describe
 from sage.cli.flags import UsageError
-from sage.cli.verbs import GROUPS, VERBS, Verb
-from sage.version import __version__
+from sage.cli.verbs import Verb
 
 
 def call(verb: Verb, arguments: Sequence[str]) -> int:
@@ -27,29 +26,26 @@ def call(verb: Verb, arguments: Sequence[str]) -> int:
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        error.verbose = False
-        message = " ".join(str(error).split()).rstrip(".")
+        message = _message(error)
         if verb.example and isinstance(error, MissingArgumentError):
             message += f", for example `{verb.example}`"
         raise UsageError(f"{verb.words}: {message}; see `sage {verb.words} --help`") from error
     return result if isinstance(result, int) else 0
 
 
+def _message(error: CycloptsError) -> str:
+    """What is wrong, on one line."""
+    if isinstance(error, ValidationError) and error.argument is not None and error.argument.tokens:
+        token = error.argument.tokens[0]
+        name = token.keyword or error.argument.name.lstrip("-").upper()
+        return f"{name} {error.exception_message}; found {token.value}"
+    error.verbose = False
+    return " ".join(str(error).split()).rstrip(".")
+
+
 def command_help(verb: Verb) -> str:
     """What ``sage VERB --help`` prints."""
-    return describe(verb.words, _app(verb), _function(verb))
-
-
-def completion_script(shell: Literal["bash", "zsh", "fish"]) -> str:
-    """A script that completes every verb and option in ``shell``."""
-    root = App(name="sage", help_format="plaintext", version=__version__, default_parameter=Parameter(negative=()))
-    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
-    for group in groups.values():
-        root.command(group)
-    for verb in VERBS.values():
-        parent = root if len(verb.path) == 1 else groups[verb.path[0]]
-        parent.command(verb.target, name=verb.path[-1], help=verb.summary)
-    return root.generate_completion(prog_name="sage", shell=shell)
+    return describe(verb.words, _app(verb), function_of(verb))
 
 
 def _app(verb: Verb) -> App:
@@ -61,11 +57,12 @@ def _app(verb: Verb) -> App:
         # No `--no-yes` and no `--empty-only`: they say nothing that leaving the option out doesn't.
         default_parameter=Parameter(negative=()),
     )
-    app.default(_function(verb))
+    app.default(function_of(verb))
     return app
 
 
-def _function(verb: Verb) -> Callable[..., Any]:
+def function_of(verb: Verb) -> Callable[..., Any]:
+    """What the verb runs."""
     module, _, name = verb.target.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function

@@ -118,6 +118,10 @@ def _report(error: BaseException, terminal: Terminal) -> int:
                 terminal.error(f"  | {line}")
         terminal.error(str(error))
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        # Whoever asked for the file can do something about it, wherever in SAGE it was met.
+        terminal.error(str(SageError(f"{error.strerror}; --debug shows where", where=str(error.filename))))
+        return EXIT_FAILED
     terminal.error(
         f"sage: unexpected {type(error).__name__}: {_first_line(error)}; run again with --debug to see where"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 DataDir = Annotated[
     Path, Parameter(name="--data-dir", help="The folder of background services and their data.", show_default=True)
@@ -13,8 +14,43 @@ DataDir = Annotated[
 
 DEFAULT_DATA_DIR = Path(".sage")
 
-PORT_RANGE = validators.Number(gte=0, lte=65_535)
-"""Refuses what no port can be, for options that name one."""
+LARGEST = 2**31 - 1
+"""What Kafka keeps numbers of partitions in; as seconds 68 years. What is larger was mistyped, and fits nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Refuses a number outside a range, for options that take one; ``nan`` is in no range.
+
+    Attributes:
+        least, most: both are taken.
+    """
+
+    least: float
+    most: float = LARGEST
+
+    def __call__(self, kind: Any, value: Any) -> None:
+        """Raises ValueError with the end of a sentence, whose beginning is the option's name."""
+        del kind
+        if value is None:  # the default of an option that was left out is looked at, too
+            return
+        if not value >= self.least:
+            raise ValueError(f"is {self.least} or more")
+        if value > self.most:
+            raise ValueError(f"is {self.most} or less")
+
+
+COUNT = Within(0)
+"""For options that say how many, where none is possible."""
+
+AT_LEAST_ONE = Within(1)
+"""For options that say how many, where none makes no sense."""
+
+RATE = Within(0.01)
+"""For records a second: slower work looks like none, to people and to its group."""
+
+PORT_RANGE = Within(0, 65_535)
+"""For options that name a port."""
 
 BootstrapServers = Annotated[
     str | None,

@@ -79,6 +79,7 @@ class ClusterView:
         self._partition = TopicPartition(topics.status, 0)
         self.foreign: dict[str, str] = {}
         self._seen: dict[str, _Seen] = {}
+        self._moved: dict[str, int] = {}
         self._now = 0
         self._newest = 0
         self._position = 0
@@ -146,6 +147,7 @@ class ClusterView:
                 self._forget(worker, topology if slash else "")
             elif slash:
                 word = seen.topologies[topology] = TopologyStatus.decode(value)
+                self._note_move(topology, self._now - int(word.settled * 1000))
                 if self._heard is not None:
                     self._heard(word)
             else:
@@ -159,8 +161,12 @@ class ClusterView:
     def _forget(self, worker: str, topology: str) -> None:
         if topology:
             self._seen[worker].topologies.pop(topology, None)
+            self._note_move(topology, self._now)
         else:
             self._seen.pop(worker)
+
+    def _note_move(self, topology: str, at: int) -> None:
+        self._moved[topology] = max(at, self._moved.get(topology, 0))
 
     def _advance(self, written: int) -> None:
         step = max(0, written - self._newest)
@@ -183,6 +189,13 @@ class ClusterView:
     def live(self) -> dict[str, SeenWorker]:
         """Those that live, by name."""
         return {name: worker for name, worker in self.workers.items() if worker.is_live}
+
+    def settled(self, topology: str) -> float:
+        """Seconds of broker time for which every worker has had the same stages and partitions of a topology: none has
+        taken on, given up, left or died since."""
+        live = self.live
+        died = [one.beat_at for name, one in self._seen.items() if topology in one.topologies and name not in live]
+        return (self._now - max([self._moved.get(topology, 0), *died])) / 1000
 
     def close(self) -> None:
         """Release the reader. Twice is fine."""

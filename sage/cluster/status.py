@@ -180,12 +180,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class TopologyStatus:
-    """What one worker does of one topology."""
+    """What one worker does of one topology.
+
+    Attributes:
+        settled: seconds for which its stages, their states and their partitions have been these.
+    """
 
     worker: str
     topology: str
     stages: tuple[StageStatus, ...] = ()
     checks: tuple[Check, ...] = ()
+    settled: float = 0.0
 
     @property
     def key(self) -> bytes:

@@ -222,11 +222,17 @@ class ConfluentAdmin:
 
     def list_groups(self) -> list[str]:
         """Names of all groups."""
-        answer = self._patiently(
-            "list groups",
-            lambda: self._client.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT).result(),
-        )
-        return sorted(group.group_id for group in answer.valid)
+
+        def ask() -> list[str]:
+            answer = self._client.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT).result()
+            # Each broker lists the groups that it coordinates: without one of them some are missing.
+            for error in answer.errors:
+                if answer.valid:  # the others answer: from them the client learns who is gone, and is not asked again
+                    self._client.list_topics(timeout=_REQUEST_TIMEOUT)
+                raise KafkaException(error)
+            return sorted(group.group_id for group in answer.valid)
+
+        return self._patiently("list groups", ask)
 
     def delete_groups(self, groups: Sequence[str]) -> None:
         """Forget groups and their offsets; those that don't exist are passed over.
@@ -459,7 +465,7 @@ class ConfluentAdmin:
             refused, self._refused = self._refused, None
             return refused
         if error.code() in _AGAIN:
-            reason = "it answers and serves nothing: check security.protocol"
+            reason = "it answers, and not all that is asked: check security.protocol, and whether all its brokers run"
             try:
                 probe(self._address, self._config, timeout=1.0)
             except ProbeFailed as failed:

@@ -144,6 +144,8 @@ def sage_error(error: KafkaError, what: str, *, address: str, access: Access = A
         return NotFound(f"{what}: does not exist on {address}: {detail}")
     if code in _TOO_LARGE:
         return RecordTooLarge(f"{what}: {detail}")
+    if code == KafkaError._INVALID_ARG:  # librdkafka's own word, before any broker is asked
+        return InvalidTopology(f"{what}: not possible: {detail}")
     if code in _INVALID:
         return InvalidTopology(f"{what}: {address} refused it: {detail}")
     if error.retriable() or code in _COMMIT_AGAIN or code in _MOVING:

@@ -5,7 +5,7 @@ and what the brokers count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,8 +16,9 @@ from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
 from sage.cluster.progress import StageProgress, progress_of, stages_on
 from sage.cluster.status import StageStatus
-from sage.errors import NotFound
+from sage.errors import Forbidden, NotFound
 from sage.operations.groups import input_lags
+from sage.operations.ownership import not_owned
 from sage.ports import Admin, KafkaClients
 
 NO_WORKER: Final = "no worker is online; start one with `sage worker run`"
@@ -37,7 +38,7 @@ class StageRow:
         partitions: ``topic:partition`` -> worker.
         restored: how much of its state is there, 0 to 1, on the worker that is furthest behind; ``None`` where nothing
             is being restored.
-        problem: why it does not run, or last stopped.
+        problem: why it does not run, or last stopped; or which of its partitions no worker has.
     """
 
     stage: str
@@ -66,7 +67,7 @@ class TopologyRow:
     Attributes:
         state: what is desired: ``running``, ``paused`` and so on; ``checking`` while there is only a candidate.
         health: ``ok``, ``starting`` (not where it shall be yet), ``failing`` (a worker names a problem), ``stalled``
-            (no worker can host a stage), or empty where nothing shall run.
+            (no worker can host a stage, or has some of its partitions), or empty where nothing shall run.
         stages, ready: how many there are, and how many are where they shall be.
     """
 
@@ -154,11 +155,12 @@ class Cluster:
     def _topology(self, pointer: Desired) -> TopologyRow:
         progress = self._progress(pointer)
         workers = [worker for worker, seen in self.view.live.items() if any(stages_on(seen.topologies, pointer.name))]
-        health, problem = _health(pointer, progress, self._why_nowhere(pointer))
+        unowned = next(iter(self._not_owned(pointer, progress).values()), "")
+        health, problem = _health(pointer, progress, self._why_nowhere(pointer), unowned)
         deployment = self.log.deployments.get((pointer.name, pointer.version))
         return TopologyRow(
             pointer.name, pointer.version,
-            "checking" if pointer.version == 0 else pointer.state, health,
+            "checking" if pointer.version == 0 and pointer.state != "deleted" else pointer.state, health,
             len(deployment.stages) if deployment is not None else 0,
             sum(each.is_done for each in progress), tuple(workers),
             pointer.changed_at, pointer.changed_by, pointer.reason, problem,
@@ -182,6 +184,15 @@ class Cluster:
             return []
         return progress_of(self.log, self.view, pointer.name)
 
+    def _not_owned(self, pointer: Desired, progress: Sequence[StageProgress]) -> dict[str, str]:
+        """Stage -> which of its partitions no worker has, where it runs and should have them."""
+        if pointer.version == 0 or pointer.state != "running":
+            return {}
+        try:
+            return not_owned(self.admin, self.view, self.log.deployment(pointer.name, pointer.version), progress)
+        except Forbidden:  # who may look at the control topics need not see those of each topology
+            return {}
+
     # -------------------------------------------------------------------------------------------- stages
 
     def stages(self, name: str) -> list[StageRow]:
@@ -195,13 +206,15 @@ class Cluster:
         if pointer.version == 0:
             return []
         deployment = self.log.deployment(name, pointer.version)
-        progress = {each.stage: each for each in self._progress(pointer)}
+        found = self._progress(pointer)
+        progress, unowned = {each.stage: each for each in found}, self._not_owned(pointer, found)
         lag = self._lags(deployment)
         said = _said(self.view.live, name)
         rows = []
         for stage in deployment.plan["stages"]:
             words = [(worker, one) for worker, one in said if one.stage == stage["name"]]
-            rows.append(_stage_row(deployment, stage, words, progress.get(stage["name"]), lag.get(stage["group"])))
+            row = _stage_row(deployment, stage, words, progress.get(stage["name"]), lag.get(stage["group"]))
+            rows.append(replace(row, problem=unowned.get(stage["name"], row.problem)))
         return rows
 
     def _lags(self, deployment: Deployment) -> dict[str, int]:
@@ -256,7 +269,7 @@ def _state(stage: Mapping[str, Any], caller: Collection[str], states: Iterable[s
     return next((state for state in _WORST if state in found), "waiting")
 
 
-def _health(pointer: Desired, progress: Sequence[StageProgress], why_nowhere: str) -> tuple[str, str]:
+def _health(pointer: Desired, progress: Sequence[StageProgress], why_nowhere: str, unowned: str) -> tuple[str, str]:
     if pointer.version == 0 or pointer.state in {"stopped", "deleted", "drained"}:
         return "", ""
     problem = next((each.problem for each in progress if each.problem), "")
@@ -264,6 +277,8 @@ def _health(pointer: Desired, progress: Sequence[StageProgress], why_nowhere: st
         return "failing", problem
     if any(not each.wanted for each in progress):
         return "stalled", why_nowhere
+    if unowned:
+        return "stalled", unowned
     return ("ok", "") if all(each.is_done for each in progress) else ("starting", "")
 
 

@@ -9,13 +9,12 @@ from typing import Final
 
 from sage.cluster.log_records import LogReader, LogRecord
 from sage.cluster.names import ControlTopics
-from sage.errors import DeadlineExceeded
+from sage.operations.log_names import lines_there, refuse_unknown
 from sage.ports import KafkaClients
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _WAIT: Final = 0.2
-_PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,15 @@ def read_logs(
         since: seconds ago; lines before are left out.
 
     Raises:
-        NotFound: no worker has run on these brokers.
+        NotFound: no worker has run on these brokers; or nobody knows the topology, step or worker that is wanted.
         DeadlineExceeded: the topic could not be read to its end.
     """
-    reader = LogReader(clients, topics, since=0 if since is None else int((time.time() - since) * 1000))
+    reader = LogReader(clients, topics, since=0 if since is None else max(0, int((time.time() - since) * 1000)))
     try:
-        yield from _there(reader, wanted, count)
+        found = _there(reader, wanted, count)
+        if not found:
+            refuse_unknown(clients, topics, wanted.topology, wanted.step, wanted.worker)
+        yield from found
         while forever:
             yield from (line for line in reader.poll(_WAIT) if wanted.wants(line))
     finally:
@@ -71,16 +73,11 @@ def read_logs(
 def _there(reader: LogReader, wanted: LogFilter, count: int | None) -> list[LogRecord]:
     """What was there when the reader began, by time: partitions come one after the other."""
     kept: list[LogRecord] = []
-    deadline = time.monotonic() + _PATIENCE
-    while not reader.is_at_end:
-        came = [line for line in reader.poll(_WAIT) if wanted.wants(line)]
-        if came:
-            deadline = time.monotonic() + _PATIENCE
-            kept += came
+    for line in lines_there(reader):
+        if wanted.wants(line):
+            kept.append(line)
             if count is not None and len(kept) > 4 * count + 1_000:
                 kept = _last(kept, count)
-        elif time.monotonic() > deadline:
-            raise DeadlineExceeded(f"the logs could not be read to their end within {_PATIENCE:.0f} s")
     return _last(kept, count)
 
 

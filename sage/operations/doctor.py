@@ -229,6 +229,8 @@ def brokers(world: World) -> Iterator[Finding]:
         found = world.brokers()
     except SageError as error:
         said, _, advice = error.message.partition(". ")
+        if error.where:
+            said, advice = f"{error.where}: {error.message}", advice or "mend that file, or name brokers with -b"
         fix = (
             ("sage", "up", "--only", "broker", "--data-dir", str(world.data_dir))
             if said.startswith("no broker")
@@ -254,6 +256,12 @@ def rights(world: World, prefix: str, role: Role | None = None) -> Iterator[Find
     """What the account may do for topologies whose names begin with ``prefix``: for one role, or which it can be."""
     try:
         found = world.brokers()
+        if world.broker_facts(found).get("embedded") == "true":
+            yield Finding(
+                "rights", "ok", "the embedded broker has no accounts and no ACLs: everybody may do everything",
+                "to have rights of its own, use Apache Kafka",
+            )  # fmt: skip
+            return
         admin = found.clients().admin()
         try:
             for one in (role,) if role is not None else ROLES:

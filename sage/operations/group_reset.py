@@ -38,12 +38,12 @@ class Target:
         if text.isdecimal():
             return cls(text, offset=int(text))
         try:
-            return cls(text, timestamp_ms=int((time.time() - seconds(text)) * 1000))
+            return cls(text, timestamp_ms=_milliseconds(time.time() - seconds(text)))
         except ValueError:
             pass  # no duration: perhaps a time
         try:
-            return cls(text, timestamp_ms=int(datetime.fromisoformat(text).astimezone().timestamp() * 1000))
-        except ValueError as error:
+            return cls(text, timestamp_ms=_milliseconds(datetime.fromisoformat(text).astimezone().timestamp()))
+        except (ValueError, OverflowError) as error:
             raise ValueError(
                 f"{text!r} is no place; give earliest, latest, an offset, +N or -N records, a duration such as 2h, "
                 "or a time such as 2026-01-31T12:00"
@@ -193,6 +193,11 @@ def _wanted(
     assert target.timestamp_ms is not None
     found = admin.offsets_for_time(sorted(committed), target.timestamp_ms)
     return {where: _or(offset, ends[where]) for where, offset in found.items()}
+
+
+def _milliseconds(moment: float) -> int:
+    """As brokers take it: what is negative has other meanings there, and no record is older than 1970."""
+    return max(0, int(moment * 1000))
 
 
 def _or(offset: int | None, otherwise: int) -> int:

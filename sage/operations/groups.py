@@ -125,6 +125,14 @@ def input_lags(admin: Admin, read: Mapping[str, Sequence[str]]) -> dict[str, int
         return dict(zip(read, pool.map(ask, read), strict=True))
 
 
+def partition_lags(admin: Admin, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Partition -> records that a group has not committed, of those that have some."""
+    committed = admin.committed(group, partitions)
+    starts, ends = admin.start_offsets(partitions), admin.end_offsets(partitions)
+    lag = {where: ends[where] - max(starts[where], committed[where] or 0) for where in partitions}
+    return {where: records for where, records in lag.items() if records > 0}
+
+
 def _owned(members: Sequence[GroupMember]) -> set[TopicPartition]:
     return {where for member in members for where in member.partitions}
 

@@ -48,7 +48,7 @@ def plan_purge(
             places = places_of(admin, topology, partitions)
             before = {where: min(end, places[where].first) for where, end in before.items()}
         if older_than is not None:
-            young = admin.offsets_for_time(partitions, int((time.time() - older_than) * 1000))
+            young = admin.offsets_for_time(partitions, max(0, int((time.time() - older_than) * 1000)))
             before = {where: _least(end, young[where]) for where, end in before.items()}
     finally:
         admin.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,45 @@ FORMAT: Final = 1
 _EXIT_USAGE: Final = 2
 
 
-def write_result(path: Path, kind: str, fields: Mapping[str, Any]) -> None:
-    """Write a result of some kind. Raises SageError where the file can't be written."""
-    document = {"format": FORMAT, "kind": kind, **fields}
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[str], None]]:
+    """What writes text to a file that a person names on the command line.
+
+    Raises:
+        SageError: it can't be written; what else fails in the block is raised as it is.
+    """
+    with _told(path):
+        file = path.open("w", encoding="utf-8")
+
+    def write(text: str) -> None:
+        with _told(path):
+            file.write(text)
+
     try:
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        yield write
+    finally:
+        with _told(path):
+            file.close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SageError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document to a file. Raises SageError where it can't be written."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    with writing(path) as write:
+        write(text)
+
+
+def write_result(path: Path, kind: str, fields: Mapping[str, Any]) -> None:
+    """Write a result of some kind. Raises SageError where the file can't be written."""
+    write_json(path, {"format": FORMAT, "kind": kind, **fields})
 
 
 def read_result(path: Path, kind: str, *, made_by: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from sage.cluster.control_log import ControlLog
 from sage.cluster.deployable import refuse_undeployable
 from sage.cluster.deploying import Wanted, compared
 from sage.cluster.names import ControlTopics
-from sage.errors import Conflict, InvalidTopology, NotFound, SageError
+from sage.errors import Conflict, InvalidTopology, NotFound
+from sage.operations.result_files import write_json
 from sage.plan.decoding import plan_from_json
 from sage.plan.diff import PlanDiff, diff_plans
 from sage.plan.plan import Plan
@@ -74,10 +75,7 @@ def save(path: Path, found: Comparison) -> None:
         "revision": found.revision,
         "diff": found.diff.to_json(),
     }
-    try:
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SageError(f"cannot be written: {error}", where=str(path)) from error
+    write_json(path, document)
 
 
 def load(path: Path) -> tuple[Plan, int]:

@@ -12,6 +12,8 @@ from sage.graph.yaml import missing_secrets
 from sage.plan.explain import explain_rows
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
+from sage.plan.topics import AS_FOUND
+from sage.ports import TopicSpec
 
 
 def check(topology: Topology, environ: Mapping[str, str], *, secrets: bool) -> Plan:
@@ -32,3 +34,17 @@ def check(topology: Topology, environ: Mapping[str, str], *, secrets: bool) -> P
 def stage_rows(plan: Plan) -> list[dict[str, Any]]:
     """The stages of a plan: what each reads and writes, how it runs, and why it was cut where it was."""
     return [asdict(row) for row in explain_rows(plan)]
+
+
+def partitions_of(plan: Plan, topic: TopicSpec) -> str:
+    """How many partitions a topic of a plan gets: a number, or which foreign topic decides."""
+    if topic.partitions != AS_FOUND:
+        return str(topic.partitions)
+    deciding = (
+        stage_input.topic
+        for stage in plan.stages
+        if topic.name in {stage.retry_topic, stage.journal_topic, stage.changelog_topic}
+        for stage_input in stage.inputs
+        if stage_input.partitions is None
+    )
+    return f"as {' or '.join(dict.fromkeys(deciding))}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sage.cluster.names import DEFAULT_PREFIX, PREFIX_VARIABLE, ControlTopics
-from sage.errors import InvalidTopology, NotFound, Unreachable
+from sage.errors import InvalidTopology, NotFound, SageError, Unreachable
 from sage.ports import KafkaClients
 from sage.services.service_set import ServiceSet
 from sage.services.state import ServiceEntry
@@ -111,12 +111,20 @@ def read_properties(path: Path) -> dict[str, Any]:
 
     Raises:
         NotFound: no such file.
-        InvalidTopology: a line is neither.
+        InvalidTopology: it is no text, or a line is neither.
+        SageError: it can't be read.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise NotFound(f"no file {path}; --kafka-config wants librdkafka properties, one name=value a line") from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
+        raise NotFound(
+            f"{what}; --kafka-config wants a file of librdkafka properties, one name=value a line", where=str(path)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidTopology(f"not UTF-8: {error.reason} at byte {error.start}", where=str(path)) from error
+    except OSError as error:
+        raise SageError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
     found: dict[str, Any] = {}
     for number, text in enumerate(lines, 1):
         line = text.strip()

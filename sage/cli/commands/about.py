@@ -24,6 +24,6 @@ def version() -> None:
 
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="The shell it is for.")], /) -> None:
     """Print a completion script. For bash: ``sage completion bash > ~/.bash_completion.d/sage``."""
-    from sage.cli.dispatch import completion_script
+    from sage.cli.completion import completion_script
 
     terminal().line(completion_script(shell).rstrip("\n"))

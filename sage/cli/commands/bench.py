@@ -14,7 +14,7 @@ from sage.cli.commands.control import seconds_of
 from sage.cli.commands.isolated_runs import Keep, Source, environment_of, removed_after, topology_of
 from sage.cli.commands.topology import Target
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, COUNT, DEFAULT_DATA_DIR, RATE, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 _FEW, _SHORT = 1_000, 2.0
 """Records and seconds: of fewer a rate says little."""
 
-_LEAST_RATE = 0.01
-
 Records = Annotated[
-    int | None, Parameter(help="So many go in, repeated where there are fewer; else each of them once.")
+    int | None,
+    Parameter(help="So many go in, repeated where there are fewer; else each of them once.", validator=AT_LEAST_ONE),
 ]
 
 
@@ -44,9 +43,13 @@ def run(
         Path | None, Parameter(name="--input", help="Records, one JSON value a line; else what the source has now.")
     ] = None,
     rate: Annotated[
-        float | None, Parameter(help="So many go in a second, and latency is measured; else as fast as it can.")
+        float | None,
+        Parameter(help="So many go in a second, and latency is measured; else as fast as it can.", validator=RATE),
     ] = None,
-    processes: Annotated[int, Parameter(name=["--processes", "-p"], help="Worker processes that share the work.")] = 1,
+    processes: Annotated[
+        int,
+        Parameter(name=["--processes", "-p"], help="Worker processes that share the work.", validator=AT_LEAST_ONE),
+    ] = 1,
     save: Annotated[Path | None, Parameter(help="A file for the figures, for `sage bench compare`.")] = None,
     source: Source = None,
     timeout: Annotated[str | None, Parameter(help="Give up after this long (30, 500ms, 2m) and exit 5.")] = None,
@@ -65,7 +68,6 @@ def run(
     from sage.operations.isolation import isolated, run_name
     from sage.operations.measuring.running import Load
 
-    _check(records, rate, processes)
     limit = None if timeout is None else seconds_of(timeout, "bench run")
     found = app.load_target(target, environ=os.environ)
     topology = topology_of(found)
@@ -92,7 +94,8 @@ def compare(
     /,
     *,
     max_slowdown: Annotated[
-        float, Parameter(help="The share by which rate, latency (p50, p95) and processor time may be worse.")
+        float,
+        Parameter(help="The share by which rate, latency (p50, p95) and processor time may be worse.", validator=COUNT),
     ] = 0.1,
     force: Annotated[bool, Parameter(help="Compare what was measured with other topologies or inputs too.")] = False,
 ) -> int:
@@ -103,8 +106,6 @@ def compare(
     from sage.operations.measuring.saved import compare as ratios_of
     from sage.operations.measuring.saved import differences, load, other_machine
 
-    if not max_slowdown >= 0:
-        raise UsageError("bench compare: --max-slowdown is 0 or more")
     before, now = load(first), load(second)
     shown = terminal()
     reasons = differences(before, now)
@@ -143,15 +144,6 @@ def _verdict(worse: list[str], max_slowdown: float, topology: str) -> int:
     if worse:
         raise SageError(f"worse than --max-slowdown {max_slowdown:g} allows: {', '.join(worse)}", where=topology)
     return 0
-
-
-def _check(records: int | None, rate: float | None, processes: int) -> None:
-    if records is not None and records < 1:
-        raise UsageError("bench run: --records is 1 or more")
-    if rate is not None and not rate >= _LEAST_RATE:
-        raise UsageError(f"bench run: --rate is {_LEAST_RATE} or more")
-    if processes < 1:
-        raise UsageError("bench run: --processes is 1 or more")
 
 
 def _sample(

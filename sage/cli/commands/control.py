@@ -53,14 +53,17 @@ def cluster_of(bootstrap_servers: str | None, data_dir: Path, kafka_config: Path
         raise not_deployed(found.address, name) from error
 
 
-def seconds_of(text: str, verb: str, option: str = "--timeout") -> float:
-    """A duration as typed; a bare number is seconds. Raises UsageError."""
+def seconds_of(text: str, verb: str, option: str = "--timeout", *, least: float = 0) -> float:
+    """A duration as typed; a bare number is seconds. Raises UsageError, also for less than ``least``."""
     from sage.model.duration import seconds
 
     try:
-        return seconds(float(text) if text.replace(".", "", 1).isdecimal() else text)
+        found = seconds(float(text) if text.replace(".", "", 1).isdecimal() else text)
     except ValueError as error:
         raise UsageError(f"{verb}: {option}: {error}") from error
+    if found < least:
+        raise UsageError(f"{verb}: {option} is {least:g}s or more; found {text}")
+    return found
 
 
 def wait_settled(deployer: Deployer, name: str, timeout: float) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sage.cli.commands.topics import clients_of
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, terminal
 
 TopologyName = Annotated[str, Parameter(name="TOPOLOGY", help="The topology's name.")]
@@ -38,7 +38,7 @@ def list_letters(
     topology: TopologyName,
     /,
     *,
-    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="The last so many.")] = 100,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="The last so many.", validator=AT_LEAST_ONE)] = 100,
     only: Filters = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
@@ -51,7 +51,7 @@ def list_letters(
     shown = terminal()
     wanted = LetterFilter.parse(only).matches if only else None
     clients = clients_of(bootstrap_servers, data_dir, kafka_config)
-    letters = dead_letters.list_letters(clients, topology, limit=max(1, limit), wanted=wanted)
+    letters = dead_letters.list_letters(clients, topology, limit=limit, wanted=wanted)
     if not shown.is_structured:
         shown.line(dead_letters.summary(letters))
         if not letters:

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from sage.cli.commands.control import seconds_of
 from sage.cli.commands.dead_letters import Filters, TopologyName
 from sage.cli.commands.topics import clients_of
-from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig, Yes
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, RATE, BootstrapServers, DataDir, KafkaConfig, Yes
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
     from sage.operations.replay_choice import ReplayReport
-
-_LEAST_RATE = 0.01
-"""Letters a second: a slower replay would not be heard of by its group in time."""
 
 _EXIT_FAILED, _EXIT_INTERRUPTED = 1, 130
 
@@ -35,9 +32,13 @@ def replay(
     *,
     only: Filters = None,
     dry_run: Annotated[bool, Parameter(help="Show what would be replayed, by reason; write nothing.")] = False,
-    limit: Annotated[int | None, Parameter(name=["--max", "-n"], help="At most so many.")] = None,
-    rate: Annotated[float | None, Parameter(help="So many a second, at most.")] = None,
-    max_replays: Annotated[int, Parameter(help="Letters that were replayed so often already stay.")] = 3,
+    limit: Annotated[
+        int | None, Parameter(name=["--max", "-n"], help="At most so many.", validator=AT_LEAST_ONE)
+    ] = None,
+    rate: Annotated[float | None, Parameter(help="So many a second, at most.", validator=RATE)] = None,
+    max_replays: Annotated[
+        int, Parameter(help="Letters that were replayed so often already stay.", validator=AT_LEAST_ONE)
+    ] = 3,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -50,12 +51,6 @@ def replay(
     from sage.operations.letter_filter import LetterFilter
     from sage.operations.replay_choice import Choice
 
-    if limit is not None and limit < 1:
-        raise UsageError("dlq replay: --max is 1 or more")
-    if rate is not None and rate < _LEAST_RATE:
-        raise UsageError(f"dlq replay: --rate is {_LEAST_RATE} or more")
-    if max_replays < 1:
-        raise UsageError("dlq replay: --max-replays is 1 or more")
     choice = Choice(LetterFilter.parse(only or ()), limit, max_replays, rate)
     clients, shown = clients_of(bootstrap_servers, data_dir, kafka_config), terminal()
     if dry_run:
@@ -84,8 +79,9 @@ def purge(
     """Delete a topology's dead letters, from the oldest on; asks first."""
     from sage.operations import purge as operation
 
+    age = None if older_than is None else seconds_of(older_than, "dlq purge", "--older-than")
     clients, shown = clients_of(bootstrap_servers, data_dir, kafka_config), terminal()
-    planned = operation.plan_purge(clients, topology, replayed=replayed, older_than=_seconds(older_than))
+    planned = operation.plan_purge(clients, topology, replayed=replayed, older_than=age)
     letters = f"{planned.letters} dead letter{'' if planned.letters == 1 else 's'}"
     if planned.letters:
         shown.confirm(f"Delete {letters} of {topology} for good?", yes=yes)
@@ -155,14 +151,3 @@ def _show(report: ReplayReport, max_replays: int) -> None:
 def _counted(counts: Mapping[str, int]) -> list[dict[str, object]]:
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return [{"count": count, "what": what} for what, count in ordered]
-
-
-def _seconds(text: str | None) -> float | None:
-    from sage.model.duration import seconds
-
-    if text is None:
-        return None
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise UsageError(f"dlq purge: --older-than: {error}") from error

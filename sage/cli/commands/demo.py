@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sage.cli.flags import UsageError
+from sage.cli.options import COUNT
 from sage.cli.terminal import Terminal, terminal
 from sage.cli.text import cut, milliseconds, one_line
 
@@ -31,7 +32,9 @@ def demo(
     *,
     folder: Annotated[Path | None, Parameter(help="Where to work; else a fresh temporary folder.")] = None,
     keep_up: Annotated[bool, Parameter(help="Leave the services running afterwards.")] = False,
-    questions: Annotated[int | None, Parameter(help="With crash: how many are asked; else 40.")] = None,
+    questions: Annotated[
+        int | None, Parameter(help="With crash: how many are asked; else 40.", validator=COUNT)
+    ] = None,
 ) -> int:
     """Questions, documents and answers over Kafka topics: type the commands of the first five minutes, and run them.
 

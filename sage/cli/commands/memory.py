@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, DataDir, Yes
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, DataDir, Yes
 from sage.cli.terminal import Column, terminal
 from sage.cli.text import cut, milliseconds, one_line
 
@@ -112,14 +112,14 @@ def search(
     question: Annotated[str, Parameter(name="QUESTION", help="What to look for.")],
     /,
     *,
-    top_k: Annotated[int, Parameter(name=["--top-k", "--topk", "-k"], help="How many passages.")] = 5,
+    top_k: Annotated[
+        int, Parameter(name=["--top-k", "--topk", "-k"], help="How many passages.", validator=AT_LEAST_ONE)
+    ] = 5,
     index: Annotated[str | None, Parameter(help="Only what is in this index.")] = None,
     uri: Uri = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Find the passages nearest to a question, with their scores."""
-    if top_k < 1:
-        raise UsageError("memory search: --top-k is 1 or more")
     with _memory(data_dir, uri) as memory:
         found = memory.connect_collection(collection).search([question], top_k, index=index)[0]
     shown = terminal()
@@ -144,6 +144,8 @@ def export(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Print a collection as JSON lines: id, text, metadata, indexes."""
+    from sage.operations.result_files import writing
+
     shown = terminal()
     count = 0
     with _memory(data_dir, uri) as memory:
@@ -153,10 +155,10 @@ def export(
                 for row in batch:
                     shown.record(_row(row, vectors=vectors))
             return
-        with to.open("w", encoding="utf-8") as file:
+        with writing(to) as write:
             for batch in rows:
                 for row in batch:
-                    file.write(json.dumps(_row(row, vectors=vectors), ensure_ascii=False) + "\n")
+                    write(json.dumps(_row(row, vectors=vectors), ensure_ascii=False) + "\n")
                 count += len(batch)
                 shown.bar("passages", count, None)
     shown.note(f"wrote {count} passages to {to}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sage.cli.options import DEFAULT_DATA_DIR, PORT_RANGE, DataDir
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR, PORT_RANGE, DataDir
 from sage.cli.terminal import Column, Terminal, terminal
 from sage.cli.text import milliseconds
 from sage.services.service_set import ServiceSet, ServiceStatus
@@ -45,7 +45,7 @@ def up(
     only: Annotated[
         list[str] | None, Parameter(help="Start these alone: broker, memory, model.", consume_multiple=False)
     ] = None,
-    timeout: Annotated[float, Parameter(help="Seconds that each service has to answer.")] = 60.0,
+    timeout: Annotated[float, Parameter(help="Seconds that each service has to answer.", validator=COUNT)] = 60.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Start this folder's broker, memory server and, where a topology names one, local model. Joins those that run."""
@@ -76,7 +76,9 @@ def up(
 
 def down(
     *,
-    timeout: Annotated[float, Parameter(help="Seconds a service has to end by itself before it is killed.")] = 60.0,
+    timeout: Annotated[
+        float, Parameter(help="Seconds a service has to end by itself before it is killed.", validator=COUNT)
+    ] = 60.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Stop this folder's services. Their data stays."""

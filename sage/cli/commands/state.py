@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from sage.cli.commands.topics import clients_of
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
 
@@ -20,7 +20,7 @@ def show(
     key: Annotated[str, Parameter(name="KEY", help="As text; other scalars as JSON; 0x... for bytes.")],
     /,
     *,
-    partition: Annotated[int | None, Parameter(help="Look in this partition alone.", show_default=False)] = None,
+    partition: Annotated[int | None, Parameter(help="Look in this partition alone.", validator=COUNT)] = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

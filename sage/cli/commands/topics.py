@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import (
+    COUNT,
+    DEFAULT_DATA_DIR,
+    BootstrapServers,
+    DataDir,
+    KafkaConfig,
+    Within,
+)
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
     from sage.ports import KafkaClients
 
 Topic = Annotated[str, Parameter(help="The topic's name.")]
+
+_PARTITIONS, _REPLICAS = Within(1, 100_000), Within(1, 10_000)
+"""The most that librdkafka asks brokers for."""
 
 
 def list_topics(
@@ -73,8 +83,10 @@ def create(
     topic: Topic,
     /,
     *,
-    partitions: Annotated[int, Parameter(name=["--partitions", "-p"], help="How many; fixed from then on.")] = 1,
-    replication_factor: Annotated[int, Parameter(help="Copies of each partition.")] = 1,
+    partitions: Annotated[
+        int, Parameter(name=["--partitions", "-p"], help="How many; fixed from then on.", validator=_PARTITIONS)
+    ] = 1,
+    replication_factor: Annotated[int, Parameter(help="Copies of each partition.", validator=_REPLICAS)] = 1,
     config: Annotated[
         list[str] | None, Parameter(name=["--config", "-c"], help="A topic property, name=value; may be repeated.")
     ] = None,
@@ -85,8 +97,6 @@ def create(
     """Make a topic. One that is there already stays as it is."""
     from sage.operations import topics
 
-    if partitions < 1 or replication_factor < 1:
-        raise UsageError("topics create: --partitions and --replication-factor are 1 or more")
     made = topics.create(
         clients_of(bootstrap_servers, data_dir, kafka_config),
         topic,
@@ -107,10 +117,12 @@ def tail(
     topic: Topic,
     /,
     *,
-    count: Annotated[int, Parameter(name=["--lines", "-n"], help="How many of the last records.")] = 10,
+    count: Annotated[
+        int, Parameter(name=["--lines", "-n"], help="How many of the last records.", validator=COUNT)
+    ] = 10,
     from_beginning: Annotated[bool, Parameter(help="All records.")] = False,
     forever: Annotated[bool, Parameter(name=["--follow", "-f"], help="Wait for more; Ctrl-C ends it.")] = False,
-    partition: Annotated[int | None, Parameter(help="This partition alone.")] = None,
+    partition: Annotated[int | None, Parameter(help="This partition alone.", validator=COUNT)] = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -118,8 +130,6 @@ def tail(
     """Print a topic's records: one a line, or as JSON lines with `-o json`. `-o wide` adds the headers."""
     from sage.operations import topics
 
-    if count < 0:
-        raise UsageError("topics tail: -n is 0 or more")
     shown = terminal()
     messages = topics.tail(
         clients_of(bootstrap_servers, data_dir, kafka_config),
@@ -148,7 +158,7 @@ def produce(
     header: Annotated[
         list[str] | None, Parameter(name=["--header", "-H"], help="A header, name=value; may be repeated.")
     ] = None,
-    partition: Annotated[int, Parameter(help="The partition; else the key decides.", show_default=False)] = -1,
+    partition: Annotated[int | None, Parameter(help="The partition; else the key decides.", validator=COUNT)] = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -165,7 +175,7 @@ def produce(
         topic,
         (_keyed(line, fixed, separator) for line in lines),
         headers=[(name, value.encode()) for name, value in (_pair(text, "--header") for text in header or ())],
-        partition=partition,
+        partition=-1 if partition is None else partition,
     )
     if shown.is_structured:
         shown.data([asdict(one) for one in done])

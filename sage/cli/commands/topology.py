@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sage.cli.options import DEFAULT_DATA_DIR
+from sage.cli.flags import UsageError
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def schema() -> None:
 
 Form = Literal["yaml", "mermaid", "asyncapi", "compose", "k8s", "keda"]
 
+_WITH_BROKERS = frozenset({"asyncapi", "k8s", "keda"})
+"""Forms that hold the brokers' address."""
+
 
 def export(
     target: Target,
@@ -70,7 +74,7 @@ def export(
     form: Annotated[Form, Parameter(name=["--format", "-f"], help="What to print.")] = "yaml",
     to: Annotated[Path | None, Parameter(name="--to", help="A file; else standard output.")] = None,
     image: Annotated[str | None, Parameter(help="The container image, with the steps' code (compose, k8s).")] = None,
-    replicas: Annotated[int, Parameter(help="Worker containers (compose, k8s).")] = 1,
+    replicas: Annotated[int, Parameter(help="Worker containers (compose, k8s).", validator=COUNT)] = 1,
     brokers: Annotated[str, Parameter(help="The brokers as seen from there (asyncapi, k8s, keda).")] = "kafka:9092",
 ) -> None:
     """Print a topology, whether it was written in Python or in YAML, for people and for other tools.
@@ -79,6 +83,10 @@ def export(
     it in containers, and keda what scales those by their lag. Secrets stay ${VARIABLES}. `-o json` gives the same as
     JSON: the objects of k8s as one list, which kubectl takes, and mermaid as a text.
     """
+    from sage.operations.result_files import writing
+
+    if form in _WITH_BROKERS and not any(address.strip() for address in brokers.split(",")):
+        raise UsageError(f"topology export: --brokers is empty; {form} needs host:port of the brokers")
     shown = terminal()
     if form in {"yaml", "mermaid"}:
         text, value = _graph(_topology(target), form)
@@ -89,7 +97,8 @@ def export(
     if to is None:
         shown.line(text.rstrip("\n"))
     else:
-        to.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+        with writing(to) as write:
+            write(f"{text.rstrip()}\n")
         shown.note(f"wrote {to}")
 
 

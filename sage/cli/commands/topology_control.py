@@ -16,7 +16,7 @@ from sage.cli.commands.control import (
     wait_settled,
 )
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import DEFAULT_DATA_DIR, LARGEST, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def scale(
         step, found, number = text.partition("=")
         if not found or not step or not number.isdecimal():
             raise UsageError(f"topology scale: STEP=N wants a step and a number; found {text!r}")
+        if len(number) > len(str(LARGEST)) or int(number) > LARGEST:
+            raise UsageError(f"topology scale: N is {LARGEST} or less; found {text!r}")
         wanted[step] = int(number)
     if not wanted:
         raise UsageError("topology scale: STEP=N is missing, for example `sage topology scale qa generate=3`")

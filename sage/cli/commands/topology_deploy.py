@@ -10,12 +10,13 @@ from cyclopts import Parameter
 
 from sage.cli.commands.control import DEFAULT_TIMEOUT, Timeout, TopologyName, deployer_of, seconds_of, wait_settled
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from sage.cluster.deployer import Deployer
     from sage.cluster.deploying import Deployed
+    from sage.plan.diff import PlanDiff
     from sage.plan.plan import Plan
 
 Repartition = Annotated[
@@ -57,6 +58,7 @@ def deploy(
     if (target is None) == (plan is None):
         raise UsageError("topology deploy: give a TARGET or --plan FILE, for example `sage topology deploy rag.yaml`")
     limit = seconds_of(timeout, "topology deploy")
+    allowed = _allowed(repartition, allow_orphans, allow_state_change)
     if plan is not None:
         compiled, expected = load(plan)
     else:
@@ -66,19 +68,15 @@ def deploy(
     revision = proposal.expected if expected is None else expected
     shown = terminal()
     if not shown.is_structured:
-        shown.note(_indented(proposal.diff.summary() if proposal.diff.created else proposal.diff.text()))
-    if (
-        wait
-        and not proposal.diff.is_empty
-        and not proposal.diff.needs - _allowed(repartition, allow_orphans, allow_state_change)
-    ):
+        shown.note(_indented(proposal.diff.summary() if proposal.diff.created else _text(proposal.diff, allowed)))
+    if wait and not proposal.diff.is_empty and not proposal.diff.needs - allowed:
         shown.progress("the workers check it")
         found, revision = deployer.check_on_workers(compiled, expected=revision, timeout=limit)
         for problem in found.problems:
             shown.note(f"  not everywhere: {problem}")
     done = deployer.deploy(
         compiled, expected=revision, message=message, timeout=limit, say=shown.progress,
-        allow=_allowed(repartition, allow_orphans, allow_state_change),
+        allow=allowed,
     )  # fmt: skip
     _finish(deployer, done, wait=wait, timeout=limit, verb="deployed")
 
@@ -87,7 +85,9 @@ def rollback(
     name: TopologyName,
     /,
     *,
-    to: Annotated[int | None, Parameter(help="The version; else the one that ran before.")] = None,
+    to: Annotated[
+        int | None, Parameter(help="The version; else the one that ran before.", validator=AT_LEAST_ONE)
+    ] = None,
     wait: Annotated[bool, Parameter(help="Wait until every stage runs on its workers.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     allow_orphans: AllowOrphans = False,
@@ -103,7 +103,7 @@ def rollback(
     allowed = _allowed(False, allow_orphans, allow_state_change)
     done = deployer.rollback(name, to, timeout=limit, say=shown.progress, allow=allowed)
     if not shown.is_structured:
-        shown.note(_indented(done.diff.text()))
+        shown.note(_indented(_text(done.diff, allowed)))
     _finish(deployer, done, wait=wait, timeout=limit, verb="rolled back to")
 
 
@@ -143,6 +143,14 @@ def _as_dict(done: Deployed) -> dict[str, Any]:
         "unchanged": done.unchanged,
         "diff": done.diff.to_json(),
     }
+
+
+def _text(diff: PlanDiff, allowed: frozenset[str]) -> str:
+    """What changes; a flag that was given is not asked for once more."""
+    text = diff.text()
+    for flag in allowed:
+        text = text.replace(f"; needs {flag}", f"; allowed by {flag}")
+    return text
 
 
 def _indented(text: str) -> str:

@@ -13,7 +13,7 @@ from sage.cli.commands.control import seconds_of
 from sage.cli.commands.evaluation_report import show
 from sage.cli.commands.isolated_runs import Keep, Source, environment_of, removed_after, topology_of
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def evaluate(
     by: Annotated[
         str | None, Parameter(help="The metric that says which answers are worst; else --min's, or f1.")
     ] = None,
-    worst: Annotated[int, Parameter(name=["--worst", "-n"], help="So many of the worst answers are shown.")] = 5,
+    worst: Annotated[
+        int, Parameter(name=["--worst", "-n"], help="So many of the worst answers are shown.", validator=COUNT)
+    ] = 5,
     save: Annotated[Path | None, Parameter(help="A file for the result, with every answer, as JSON.")] = None,
     compare: Annotated[Path | None, Parameter(help="A saved result: show what became worse since, first.")] = None,
     source: Source = None,
@@ -66,8 +68,6 @@ def evaluate(
     from sage.operations.evaluation.saved import save as write
 
     goals = _goals(minimum)
-    if worst < 0:
-        raise UsageError(f"{_VERB}: --worst is 0 or more")
     limit = None if timeout is None else seconds_of(timeout, _VERB)
     before = None if compare is None else load(compare)
     examples = read_dataset(dataset)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from sage.cli.commands.control import seconds_of
-from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Terminal, terminal
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], help="Wait for more; Ctrl-C ends it.")] = False,
-    count: Annotated[int, Parameter(name=["--lines", "-n"], help="How many of the last lines.")] = 100,
+    count: Annotated[int, Parameter(name=["--lines", "-n"], help="How many of the last lines.", validator=COUNT)] = 100,
     since: Annotated[str | None, Parameter(help="Only lines of the last so long (10m, 2h), all of them.")] = None,
     step: Annotated[str, Parameter(help="Of this step alone.")] = "",
     worker: Annotated[str, Parameter(help="Of this worker alone.")] = "",
@@ -38,8 +37,6 @@ def logs(
     from sage import app
     from sage.operations.cluster_logs import LogFilter, read_logs
 
-    if count < 0:
-        raise UsageError("topology logs: -n is 0 or more")
     ago = seconds_of(since, "topology logs", "--since") if since is not None else None
     found = app.brokers(bootstrap_servers, data_dir, kafka_config)
     shown = terminal()

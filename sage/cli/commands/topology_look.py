@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from sage.cli.commands.control import TopologyName, cluster_of, seconds_of
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, Terminal, terminal
 from sage.cli.text import day_and_time, milliseconds
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sage.operations.cluster import Cluster, StageRow, TopologyRow
 
 _EXIT_NOT_WELL = 1
+
+_LEAST_INTERVAL = 0.1
+"""Seconds: looks that follow each other at once would keep this machine and the brokers busy with nothing else."""
 
 
 def _number(value: float) -> str:
@@ -101,7 +104,7 @@ def status(
 
     Exits 1 where it is not well. With --watch and -o json: one line for each look.
     """
-    every = seconds_of(interval, "topology status", "--interval")
+    every = seconds_of(interval, "topology status", "--interval", least=_LEAST_INTERVAL)
     with cluster_of(bootstrap_servers, data_dir, kafka_config, name) as cluster:
         if not watch:
             return _show(cluster, name)
@@ -114,7 +117,9 @@ def describe(
     name: TopologyName,
     /,
     *,
-    version: Annotated[int | None, Parameter(help="This version; else the one that runs.")] = None,
+    version: Annotated[
+        int | None, Parameter(help="This version; else the one that runs.", validator=AT_LEAST_ONE)
+    ] = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

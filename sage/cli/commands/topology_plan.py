@@ -127,12 +127,13 @@ def _coloured(line: str) -> str:
 
 
 def _show_tables(compiled: Plan) -> None:
-    from sage.operations.topologies import stage_rows
+    from sage.operations.topologies import partitions_of, stage_rows
 
     shown = terminal()
     shown.rows(stage_rows(compiled), _STAGES)
     shown.line()
     topics: list[dict[str, Any]] = [
-        {"topic": topic.name, "partitions": topic.partitions, "config": dict(topic.config)} for topic in compiled.topics
+        {"topic": topic.name, "partitions": partitions_of(compiled, topic), "config": dict(topic.config)}
+        for topic in compiled.topics
     ]
     shown.rows(topics, _TOPICS, empty="it makes no topics")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from sage.cli.commands.control import seconds_of
 from sage.cli.commands.topology import Target
 from sage.cli.commands.topology_processes import share_in_several, stream_in_several
 from sage.cli.commands.topology_report import show_report, verdict
 from sage.cli.flags import UsageError
 from sage.cli.interruption import remember
-from sage.cli.options import DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ def run(
         str | None, Parameter(help="With --until-idle: give up after this long (30, 500ms, 2m) and exit 5.")
     ] = None,
     from_beginning: Annotated[bool, Parameter(help="Sources start afresh instead of where they were.")] = False,
-    allow_dead: Annotated[int, Parameter(help="So many dead records are not a failure.")] = 0,
+    allow_dead: Annotated[int, Parameter(help="So many dead records are not a failure.", validator=COUNT)] = 0,
     strict_edges: Annotated[
         bool, Parameter(help="Hand values from step to step as their topic would, also where none lies between.")
     ] = False,
-    processes: Annotated[int, Parameter(name=["--processes", "-p"], help="Worker processes that share the work.")] = 1,
+    processes: Annotated[
+        int,
+        Parameter(name=["--processes", "-p"], help="Worker processes that share the work.", validator=AT_LEAST_ONE),
+    ] = 1,
     instance_id: InstanceId = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
@@ -63,8 +67,6 @@ def run(
     died, 5 when the time was over. With --processes the exit code is the worst of theirs, and a process that is killed
     is started again, unless --until-idle is given.
     """
-    if processes < 1:
-        raise UsageError("topology run: --processes is 1 or more")
     from sage import app
     from sage.operations.worker_processes import end_with_parent
 
@@ -199,13 +201,8 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _limit(timeout: str | None, *, until_idle: bool) -> float | None:
-    from sage.model.duration import seconds
-
     if timeout is None:
         return None
     if not until_idle:
         raise UsageError("topology run: --timeout goes with --until-idle")
-    try:
-        return seconds(float(timeout) if timeout.replace(".", "", 1).isdecimal() else timeout)
-    except ValueError as error:
-        raise UsageError(f"topology run: --timeout: {error}") from error
+    return seconds_of(timeout, "topology run")

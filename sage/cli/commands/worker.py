@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from sage.cli.commands.control import deployer_of, seconds_of
 from sage.cli.flags import UsageError
-from sage.cli.options import DEFAULT_DATA_DIR, PORT_RANGE, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, PORT_RANGE, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, terminal
 from sage.cli.text import day_and_time
 
@@ -29,13 +29,15 @@ WorkerName = Annotated[str, Parameter(name="WORKER", help="The worker's id, as `
 Id = Annotated[
     str | None,
     Parameter(
-        help="This worker's name: unique in the cluster, the same after a restart, which then moves no partition."
+        help="This worker's name: unique in the cluster, the same after a restart, which then (on Apache Kafka) moves no partition."
     ),
 ]
 Labels = Annotated[
     list[str] | None, Parameter(name="--label", help="key=value: steps may ask for it. May be repeated.")
 ]
-Processes = Annotated[int, Parameter(name=["--processes", "-p"], help="Worker processes to run.")]
+Processes = Annotated[
+    int, Parameter(name=["--processes", "-p"], help="Worker processes to run.", validator=AT_LEAST_ONE)
+]
 AllowCode = Annotated[
     list[str] | None,
     Parameter(help="A module whose code, and what is below it, topologies may name. May be repeated."),
@@ -74,8 +76,6 @@ def run(
     Topologies may use what is installed as an entry point; other code and variables only as far as --allow-code and
     --allow-env say. Without --id the worker has a new name each time.
     """
-    if processes < 1:
-        raise UsageError("worker run: --processes is 1 or more")
     from sage import app
     from sage.cluster.worker.checks import Policy
     from sage.operations.worker_processes import end_with_parent
@@ -83,7 +83,7 @@ def run(
 
     end_with_parent()
     labels = _labels(label or ())
-    seconds = seconds_of(drain_timeout, "worker run")
+    seconds = seconds_of(drain_timeout, "worker run", "--drain-timeout")
     identity = _identity(id, labels)
     if processes > 1:
         return _several(processes, id or identity.worker, sys.argv[1:])

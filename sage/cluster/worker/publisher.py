@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Final
 
 from sage.cluster.names import ControlTopics
@@ -38,6 +39,7 @@ class Publisher:
         self._producer = clients.producer()
         self._said: dict[str, tuple[TopologyStatus, float]] = {}
         self._seen: dict[str, tuple[object, float]] = {}
+        self._settled: dict[str, tuple[object, float]] = {}
         self._beat_under_way = False
         self.heard_at = 0.0
 
@@ -53,6 +55,7 @@ class Publisher:
         """A word on a topology: at once where anything but numbers changed, or these have come to rest; else now and
         then."""
         now, numbers = time.monotonic(), _numbers(status)
+        settled = self._settled_for(status, now)
         seen, since = self._seen.get(status.topology, (None, now))
         if seen != numbers:
             self._seen[status.topology] = numbers, now
@@ -63,14 +66,22 @@ class Publisher:
             patience = AFFIRM_EVERY if last[0] == status else REPEAT_EVERY
             if is_known and now - last[1] < patience:
                 return
-        if self._send(status.key, status.encode()):
+        if self._send(status.key, replace(status, settled=settled).encode()):
             self._said[status.topology] = (status, now)
+
+    def _settled_for(self, status: TopologyStatus, now: float) -> float:
+        """Seconds for which it has had these stages and partitions."""
+        places = _places(status)
+        if self._settled.get(status.topology, (None, now))[0] != places:
+            self._settled[status.topology] = places, now
+        return round(now - self._settled[status.topology][1], 1)
 
     def silence(self, worker: str, topology: str) -> None:
         """Take the word on a topology back: nothing of it is here any more."""
         if topology in self._said and self._send(TopologyStatus(worker, topology).key, None):
             del self._said[topology]
             self._seen.pop(topology, None)
+            self._settled.pop(topology, None)
 
     def goodbye(self, worker: str, timeout: float) -> None:
         """Take everything back, and wait up to ``timeout`` seconds for the brokers to have it."""
@@ -122,6 +133,11 @@ def _outline(status: TopologyStatus) -> object:
         for each in status.stages
     ]
     return stages, status.checks
+
+
+def _places(status: TopologyStatus) -> object:
+    """Who does what."""
+    return [(each.stage, each.version, each.state, each.partitions, each.restart_number) for each in status.stages]
 
 
 def _numbers(status: TopologyStatus) -> object:

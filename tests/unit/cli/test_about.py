@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from sage.cli.verbs import VERBS
 from sage.version import __version__
 from tests.unit.cli.conftest import Sage
 
@@ -21,13 +20,6 @@ def test_as_json_it_names_what_sage_stands_on(sage: Sage) -> None:
     found = json.loads(sage("version", "-o", "json").out)
     assert found["sage"] == __version__
     assert found["confluent-kafka"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_verb(sage: Sage, shell: str) -> None:
-    script = sage("completion", shell).out
-    for verb in VERBS.values():
-        assert verb.path[-1] in script
 
 
 def test_the_bash_script_is_bash(sage: Sage) -> None:

@@ -148,6 +148,7 @@ def test_purge_refuses_what_is_no_duration(sage: Sage, clients: InMemoryClients)
     found = sage("dlq", "purge", "qa", "--older-than", "long")
     assert found.code == 2
     assert "--older-than: 'long' is not a duration" in found.err
+    assert sage("dlq", "purge", "qa", "--older-than", "5", "--yes").code == 0, "a bare number is seconds, as elsewhere"
 
 
 def test_a_topology_that_never_ran_is_exit_code_4(sage: Sage, clients: InMemoryClients) -> None:

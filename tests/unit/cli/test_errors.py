@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +115,22 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         (("topology", "run", "x.yaml", "--until-idle", "--timeout", "soon"), "'soon' is not a duration"),
         (("memory", "ingest", "handbook"), "memory ingest:"),
         (("memory", "search", "handbook", "q", "--top-k", "0"), "1 or more"),
+        (("topics", "create", "t", "-p", "99999999999"), "-p is 100000 or less; found 99999999999"),
+        (("topics", "create", "t", "--replication-factor", "99999"), "--replication-factor is 10000 or less"),
+        (("topics", "produce", "t", "x", "--partition", "9" * 14), "--partition is 2147483647 or less"),
+        (("topics", "tail", "t", "--partition", "-1"), "--partition is 0 or more; found -1"),
+        (("topology", "scale", "t", "step=" + "9" * 22), "N is 2147483647 or less"),
+        (("topology", "scale", "t", "step=" + "9" * 5000), "N is 2147483647 or less"),
+        (("topology", "rollback", "t", "--to", "0"), "--to is 1 or more"),
+        (("topology", "status", "t", "--interval", "0"), "--interval is 0.1s or more; found 0"),
+        (("topology", "status", "t", "--interval", "9" * 14 + "d"), "is too long a duration"),
+        (("dlq", "list", "t", "-n", "0"), "-n is 1 or more; found 0"),
+        (("dlq", "replay", "t", "--rate", "nan"), "--rate is 0.01 or more; found nan"),
+        (("dlq", "replay", "t", "--rate", "inf"), "--rate is 2147483647 or less; found inf"),
+        (("groups", "reset", "g", "--to", "9" * 23 + "d"), "is no place"),
+        (("worker", "run", "--drain-timeout", "xx"), "worker run: --drain-timeout: 'xx' is not a duration"),
+        (("up", "--timeout", "nan"), "--timeout is 0 or more; found nan"),
+        (("models", "serve", "--port", "70000"), "--port is 65535 or less; found 70000"),
         (("up", "--only", "brokr"), "--only takes broker, memory, model; found 'brokr'"),
         (("topics", "list", "-o", "xml"), "-o takes one of table, wide, json, yaml; found 'xml'"),
     ],
@@ -123,6 +141,31 @@ def test_what_cannot_be_understood_is_2_and_says_where_to_look(sage: Sage, words
     assert outcome.out == ""
     assert says in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "says"),
+    [
+        (lambda path: path.mkdir(), 4, "is a folder; --kafka-config wants a file of librdkafka properties"),
+        (lambda path: path.write_bytes(b"a=\xff\n"), 3, "not UTF-8: invalid start byte at byte 2 [SAGE101]"),
+        (lambda path: path.write_text("a\n"), 3, "not a property; write name=value [SAGE101]"),
+        (lambda path: None, 4, "no such file; --kafka-config wants a file of librdkafka properties"),
+    ],
+)
+def test_a_file_of_properties_that_is_none_is_named(
+    sage: Sage, tmp_path: Path, make: Callable[[Path], None], code: int, says: str
+) -> None:
+    make(tmp_path / "kafka.properties")
+    outcome = sage("topics", "list", "--kafka-config", "kafka.properties")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.startswith("kafka.properties:")
+    assert says in outcome.err
+
+
+def test_a_path_that_the_system_refuses_is_named_wherever_it_is_met(sage: Sage) -> None:
+    outcome = sage("down", "--data-dir", "a" * 300)
+    assert outcome.code == 1
+    assert outcome.err.endswith(": File name too long; --debug shows where [SAGE100]\n")
 
 
 def test_the_codes_of_this_table_are_those_of_the_error_tree() -> None:

@@ -11,6 +11,7 @@ from sage.cluster.control_topics import ensure_control_topics
 from sage.cluster.log_records import LogRecord
 from sage.cluster.names import ControlTopics
 from sage.operations.cluster_logs import LogFilter, read_logs
+from sage.ports import TopicSpec
 from sage.testing.broker import InMemoryClients
 from tests.unit.cli import memory_broker
 from tests.unit.cli.conftest import Sage
@@ -60,7 +61,9 @@ def messages(sage: Sage, *words: str) -> list[str]:
         (("qa", "--step", "ask"), ["old", "slow"]),
         (("--worker", "w2"), ["slow"]),
         (("--level", "warning"), ["slow", "failed"]),
-        (("nope",), []),
+        (("qa", "--since", "36500d", "--step", "say"), ["failed"]),
+        (("shop", "--level", "error"), []),
+        (("shop", "--worker", "w2"), []),
     ],
 )
 def test_lines_of_all_workers_by_time(sage: Sage, words: tuple[str, ...], expected: list[str]) -> None:
@@ -75,7 +78,7 @@ def test_what_people_see(sage: Sage) -> None:
         "    Traceback",
         "      line 1",
     ]
-    assert sage("topology", "logs", "nope").err == "no such lines; workers keep them for a day\n"
+    assert sage("topology", "logs", "qa", "-n", "0").err == "no such lines; workers keep them for a day\n"
 
 
 def test_following_gives_what_comes_later(clients: InMemoryClients) -> None:
@@ -94,12 +97,30 @@ def test_following_gives_what_comes_later(clients: InMemoryClients) -> None:
         (("qa", "-n", "-1"), 2, "-n is 0 or more"),
         (("qa", "--since", "never"), 2, "topology logs: --since: 'never' is not a duration"),
         (("qa", "--level", "loud"), 2, "level"),
+        (("shp",), 4, "no topology 'shp'; did you mean shop? [SAGE203]"),
+        (("nope",), 4, "no topology 'nope'; topologies: qa, shop [SAGE203]"),
+        (("nope", "--follow"), 4, "no topology 'nope'"),
+        (("qa", "--step", "aks"), 4, "qa: no step 'aks'; did you mean ask? [SAGE203]"),
+        (("shop", "--step", "ask"), 4, "shop: no step 'ask'; there are no steps [SAGE203]"),
+        (("--step", "nope"), 4, "no step 'nope'; steps: ask, say [SAGE203]"),
+        (("--worker", "w3"), 4, "no worker 'w3'; workers: w1, w2 [SAGE203]"),
+        (("qa", "--worker", "nope"), 4, "no worker 'nope'; workers: w1, w2 [SAGE203]"),
     ],
 )
 def test_what_is_wrong(sage: Sage, words: tuple[str, ...], code: int, says: str) -> None:
     found = sage("topology", "logs", *words)
     assert (found.code, found.out) == (code, "")
     assert says in found.err
+
+
+def test_what_is_deployed_and_has_no_lines_yet_is_no_error(sage: Sage, clients: InMemoryClients) -> None:
+    clients.admin().create([TopicSpec("numbers", 1)])
+    assert sage("topology", "deploy", "tests.unit.cli.pipelines:first").code == 0
+    for words in (("calc",), ("calc", "--step", "work"), ("--step", "work")):
+        found = sage("topology", "logs", *words)
+        assert (found.code, found.out, found.err) == (0, "", "no such lines; workers keep them for a day\n"), words
+    found = sage("topology", "logs", "calc", "--step", "wrk")
+    assert (found.code, found.err) == (4, "calc: no step 'wrk'; did you mean work? [SAGE203]\n")
 
 
 def test_where_no_worker_has_run(sage: Sage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,16 @@ steps:
 """
 
 
+FOREIGN = """
+version: 1
+name: shop
+steps:
+  orders: {source: topic, config: {topic: orders}}
+  loud:   {operator: chat_promptor, from: orders, retry: {attempts: 2}}
+  out:    {sink: topic, from: loud, config: {topic: out}}
+"""
+
+
 @pytest.fixture
 def qa(tmp_path: Path, sage: Sage) -> Path:
     (tmp_path / "questions.txt").write_text("why?\n")
@@ -64,6 +74,33 @@ def test_export_gives_the_same_topology_back(sage: Sage, qa: Path, tmp_path: Pat
     assert sage("topology", "export", "qa.yaml", "--to", "copy.yaml").err == "wrote copy.yaml\n"
     assert (tmp_path / "copy.yaml").read_text().rstrip() == text.rstrip()
     assert "questions" in sage("topology", "export", "qa.yaml", "--format", "mermaid").out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--to", "."), 1, ".: cannot be written: Is a directory [SAGE100]"),
+        (("--to", "nowhere/x"), 1, "nowhere/x: cannot be written: No such file or directory [SAGE100]"),
+        (("--format", "k8s", "--replicas", "-1"), 2, "--replicas is 0 or more; found -1"),
+        (("--format", "compose", "--replicas", "-1"), 2, "--replicas is 0 or more; found -1"),
+        (("--format", "k8s", "--brokers", ""), 2, "--brokers is empty; k8s needs host:port"),
+        (("--format", "keda", "--brokers", ""), 2, "--brokers is empty; keda needs host:port"),
+        (("--format", "asyncapi", "--brokers", " , "), 2, "--brokers is empty; asyncapi needs host:port"),
+    ],
+)
+def test_an_export_that_would_be_of_no_use_is_refused(
+    sage: Sage, qa: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    found = sage("topology", "export", "qa.yaml", *words)
+    assert (found.code, found.out) == (code, "")
+    assert says in found.err
+
+
+def test_partitions_that_a_foreign_topic_decides_are_shown_as_its(sage: Sage, tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(FOREIGN)
+    rows = [line.split() for line in sage("topology", "plan", "shop.yaml").out.splitlines()]
+    assert ["shop.loud.retry", "as", "orders", "retention.ms=-1"] in rows
+    assert ["shop.dlq", "1", "retention.ms=-1"] in rows
 
 
 FORMS = ("yaml", "asyncapi", "compose", "k8s", "keda")

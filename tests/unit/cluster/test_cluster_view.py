@@ -84,6 +84,45 @@ def test_words_on_topologies_come_and_go(cluster: Cluster) -> None:
     assert cluster.view.live["a"].topologies == {}
 
 
+def word(cluster: Cluster, worker: str, settled: float) -> None:
+    cluster.beat(worker)
+    said = TopologyStatus(worker, "qa", settled=settled)
+    cluster.say(said.key, said.encode())
+
+
+def settled(cluster: Cluster) -> float:
+    cluster.live()
+    return cluster.view.settled("qa")
+
+
+def test_a_topology_is_settled_since_the_last_worker_changed_what_it_does(cluster: Cluster) -> None:
+    cluster.beat("a", after=1000.0)
+    word(cluster, "a", settled=500.0)
+    assert settled(cluster) == 500.0
+    word(cluster, "b", settled=40.0)
+    assert settled(cluster) == 40.0
+    cluster.beat("a", "b", after=2.0)
+    assert settled(cluster) == 42.0
+    word(cluster, "a", settled=0.0)
+    assert settled(cluster) == 0.0
+
+
+def test_a_topology_is_not_settled_where_a_worker_has_just_left_it_or_died(cluster: Cluster) -> None:
+    cluster.beat("a", after=1000.0)
+    for worker in ("a", "b", "c"):
+        word(cluster, worker, settled=500.0)
+    cluster.say(TopologyStatus("b", "qa").key, None)
+    assert settled(cluster) == 0.0
+    for _ in range(20):
+        cluster.beat("a", after=2.0)
+    assert settled(cluster) == 40.0, "c's last beat is as old"
+    assert set(cluster.view.live) == {"a"}
+    cluster.beat("c")
+    for _ in range(6):
+        cluster.beat("a", after=2.0)
+    assert settled(cluster) == 12.0, "c has died since"
+
+
 def test_what_no_sage_wrote_is_named_and_passed_over(cluster: Cluster) -> None:
     cluster.say(b"x", b"{")
     cluster.beat("a")

@@ -14,10 +14,12 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka.admin import (  # pyright: ignore[reportPrivateImportUsage] # not in __all__
     ClusterMetadata,
+    ConsumerGroupListing,
+    ListConsumerGroupsResult,
     ListOffsetsResultInfo,
 )
 
-from sage.errors import Unreachable
+from sage.errors import Forbidden, Unreachable
 from sage.kafka.admin import ConfluentAdmin
 from sage.model.partition import TopicPartition
 from tests.support.waiting import wait_until
@@ -137,3 +139,50 @@ def test_a_broker_that_never_answers_in_time_is_reported_after_few_tries(monkeyp
         admin.list_topics()
     assert stopped.asked == 2
     admin.close()
+
+
+class PartlyAway:
+    """A client of a cluster of which one broker lists its groups, and another fails that way before it does."""
+
+    def __init__(self, *failures: int) -> None:
+        self._failures = list(failures)
+        self.has_looked = False
+
+    def list_consumer_groups(self, request_timeout: float) -> Future[ListConsumerGroupsResult]:
+        failed = [KafkaError(self._failures.pop(0))] if self._failures else []
+        names = ["qa.work"] if failed else ["qa.work", "qa.check"]
+        answer: Future[ListConsumerGroupsResult] = Future()
+        listed = [ConsumerGroupListing(name, is_simple_consumer_group=False) for name in names]
+        answer.set_result(ListConsumerGroupsResult(listed, failed))  # type: ignore[arg-type] # errors without exceptions
+        return answer
+
+    def list_topics(self, timeout: float) -> ClusterMetadata:
+        self.has_looked = True
+        return ClusterMetadata()
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+
+def admin_of(client: object) -> ConfluentAdmin:
+    admin = ConfluentAdmin({"bootstrap.servers": "127.0.0.1:9"}, reader_config=lambda group: {}, address="127.0.0.1:9")
+    admin._open_client = client  # type: ignore[assignment]
+    return admin
+
+
+@pytest.mark.parametrize("failure", [KafkaError._TRANSPORT, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
+def test_groups_of_a_broker_that_does_not_answer_are_asked_for_again(failure: int) -> None:
+    client = PartlyAway(failure)
+    assert admin_of(client).list_groups() == ["qa.check", "qa.work"]
+    assert client.has_looked, "it learns which brokers are gone"
+
+
+def test_groups_of_some_brokers_are_no_list_of_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage.kafka.admin._PATIENCE", 0.0)
+    with pytest.raises(Unreachable, match=r"cannot reach 127\.0\.0\.1:9"):
+        admin_of(PartlyAway(KafkaError._TIMED_OUT)).list_groups()
+
+
+def test_a_broker_that_may_not_be_asked_for_its_groups_says_so_at_once() -> None:
+    with pytest.raises(Forbidden, match="list groups"):
+        admin_of(PartlyAway(KafkaError.CLUSTER_AUTHORIZATION_FAILED)).list_groups()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from sage.model.duration import Duration, seconds
+from sage.model.duration import LONGEST, Duration, seconds
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,23 @@ def test_a_duration_is_seconds_or_a_text_with_a_unit(written: float | str, meant
     assert seconds(written) == pytest.approx(meant)
 
 
-@pytest.mark.parametrize("written", ["", "5", "ms", "5 minutes", "-1s", "1e3s", -1, -0.5, True, None, [1]])
+@pytest.mark.parametrize(
+    "written", ["", "5", "ms", "5 minutes", "-1s", "1e3s", -1, -0.5, float("nan"), True, None, [1]]
+)
 def test_what_is_no_duration_is_refused_by_its_value(written: object) -> None:
     with pytest.raises(ValueError, match="is not a duration") as caught:
         seconds(written)  # type: ignore[arg-type]
     assert repr(written) in str(caught.value)
 
 
-@given(st.integers(0, 10**9), st.sampled_from([("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]))
+@pytest.mark.parametrize("written", ["36501d", "9" * 400 + "ms", LONGEST + 1, float("inf"), 10**400])
+def test_what_overflows_the_clocks_below_is_refused(written: float | str) -> None:
+    with pytest.raises(ValueError, match="is too long a duration; 36500d is the longest"):
+        seconds(written)
+    assert seconds("36500d") == seconds(LONGEST) == LONGEST
+
+
+@given(st.integers(0, 10**5), st.sampled_from([("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]))
 def test_units_are_exact_multiples(number: int, unit: tuple[str, int]) -> None:
     name, milliseconds = unit
     assert seconds(f"{number}{name}") == pytest.approx(number * milliseconds / 1000)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sage.cluster.names import ControlTopics
-from sage.errors import Unreachable
+from sage.errors import InvalidTopology, Unreachable
 from sage.operations import doctor
 from sage.operations.doctor import Finding, World, diagnose
 from sage.services import ports, processes
@@ -128,6 +128,13 @@ def test_brokers_that_do_not_answer_fail_and_none_at_all_is_a_warning(tmp_path: 
     assert "SAGE_BOOTSTRAP_SERVERS" in found["kafka"].found
     (warned,) = doctor.brokers(World(tmp_path, none, there.broker_facts, there.models))
     assert (warned.state, warned.advice) == ("warn", "start one with `sage up`")
+
+    def broken() -> FakeBrokers:
+        raise InvalidTopology("must hold `current-context` and `contexts`", where="/home/ann/config.yaml")
+
+    (warned,) = doctor.brokers(World(tmp_path, broken, there.broker_facts, there.models))
+    assert warned.found == "/home/ann/config.yaml: must hold `current-context` and `contexts`"
+    assert warned.advice == "mend that file, or name brokers with -b"
     (failed,) = doctor.brokers(World(tmp_path, Silent, there.broker_facts, there.models))
     assert failed.state == "fail"
     assert failed.found == "cannot reach localhost:1 (refused) [SAGE201]"

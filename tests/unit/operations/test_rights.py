@@ -130,3 +130,10 @@ def test_the_documentation_has_the_table_of_the_code() -> None:
     for right in rights_of("worker", "acme-", CONTROL):
         words = " ".join(f"--operation {one}" for one in right.operations)
         assert f"{words} --{right.kind} {right.name}" in english
+
+
+def test_a_broker_without_accounts_is_said_to_be_one_instead_of_what_it_lacks(tmp_path: Path) -> None:
+    world = World(tmp_path, Account, lambda _: {"embedded": "true"}, lambda: ())
+    (found,) = rights(world, "acme-")
+    assert (found.state, found.advice) == ("ok", "to have rights of its own, use Apache Kafka")
+    assert "no ACLs" in found.found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,26 @@ def test_a_word_is_said_when_it_changed_and_numbers_now_and_then(
     assert len(words(clients)) == 4
 
 
+def test_a_word_says_for_how_long_its_stages_have_had_these_partitions(
+    clients: InMemoryClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("sage.cluster.worker.publisher.time.monotonic", lambda: now[0])
+    publisher = Publisher(clients, TOPICS)
+
+    def said(after: float, **changes: Any) -> float:
+        now[0] += after
+        publisher.say(replace(WORD, stages=(replace(WORD.stages[0], **changes),)))
+        return TopologyStatus.decode(clients.messages(TOPICS.status)[-1].value() or b"").settled
+
+    assert said(0.0, partitions=("in:0", "in:1")) == 0.0
+    assert said(40.0, partitions=("in:0", "in:1"), read=9, problem="slow") == 40.0
+    assert said(1.0, partitions=("in:0",)) == 0.0
+    assert said(2.0, partitions=("in:0",), problem="again") == 2.0
+    publisher.silence("w", "qa")
+    assert said(50.0, partitions=("in:0",)) == 0.0
+
+
 def test_numbers_that_have_come_to_rest_are_said_within_a_second(
     clients: InMemoryClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +106,7 @@ def test_numbers_that_have_come_to_rest_are_said_within_a_second(
     assert len(words(clients)) == 2
     view = ClusterView(clients, TOPICS)
     view.read_to_end()
-    assert view._seen["w"].topologies["qa"] == word(9)
+    assert view._seen["w"].topologies["qa"].stages == word(9).stages
     view.close()
 
 
