@@ -17,7 +17,7 @@ from sage.cluster.cluster_view import ClusterView
 from sage.cluster.control_log import ControlLog, not_deployed_yet, worker_key
 from sage.cluster.control_topics import ensure_control_topics
 from sage.cluster.deployable import refuse_undeployable
-from sage.cluster.deploying import DRAIN_TIMEOUT, Deployed, Deploying, Wanted, compared
+from sage.cluster.deploying import DRAIN_TIMEOUT, Deployed, Deploying, Wanted, compared, unfinished
 from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
@@ -156,7 +156,7 @@ class Deployer:
         """
         refuse_undeployable(plan, caller)
         wanted = Wanted.of(plan, caller, message)
-        with self._taken_back(wanted), self.session(plan.name, expected=expected) as session:
+        with self._taken_back(wanted, expected) as session:
             return self._deploying(session, wanted, allow, timeout, say).run()
 
     def _deploying(
@@ -181,7 +181,7 @@ class Deployer:
         """
         refuse_undeployable(plan, caller)
         wanted = Wanted.of(plan, caller)
-        with self._taken_back(wanted, even_begun=True), self.session(plan.name, expected=expected) as session:
+        with self._taken_back(wanted, expected, even_begun=True) as session:
             deployment = self._deploying(session, wanted, (), timeout, lambda _: None).candidate()
             view = ClusterView(self.clients, self.topics)
             try:
@@ -193,42 +193,48 @@ class Deployer:
             return found, session.pointer.revision
 
     @contextmanager
-    def _taken_back(self, wanted: Wanted, *, even_begun: bool = False) -> Iterator[None]:
-        """Take back what workers were given to check where the block fails, whatever of: it would be "checking" for
-        ever. What has begun stays, to be gone on with, unless ``even_begun``."""
+    def _taken_back(
+        self, wanted: Wanted, expected: int | None, *, even_begun: bool = False
+    ) -> Iterator[ControlSession]:  # fmt: skip
+        """A session. Where the block fails, what workers were given to check is taken back, whatever it fails of: it
+        would be "checking" for ever. What has begun stays, to be gone on with, unless ``even_begun``; and so does what
+        somebody else has written since."""
+        session: ControlSession | None = None
         try:
-            yield
+            with self.session(wanted.plan.name, expected=expected) as session:
+                yield session
         except Conflict:
-            raise  # what is written of it is another deployer's by now
+            raise
         except BaseException:
-            name = wanted.plan.name
             try:
-                self._withdraw(wanted, even_begun)
+                self._withdraw(wanted, session, expected, even_begun=even_begun)
             except Exception as error:  # brokers that are away: what is told is why the deploy itself failed
-                logger.warning("%s: it could not be taken back, and may still be being checked: %s", name, error)
+                logger.warning(
+                    "%s: it could not be taken back, and may still be being checked: %s", wanted.plan.name, error
+                )
             raise
 
-    def _withdraw(self, wanted: Wanted, even_begun: bool) -> None:
-        """Take a version back that is only checked.
+    def _withdraw(
+        self, wanted: Wanted, session: ControlSession | None, expected: int | None, *, even_begun: bool
+    ) -> None:
+        """Take a version back that is only checked, unless somebody else has written since ``session`` did.
 
-        In a session of its own: that ends what the failed one left open, so that a commit without an answer is seen.
+        That is found out before the right to write is taken, which would cut off whoever has it now.
         """
         log = self.look()
         try:
-            seen = log.pointers.get(wanted.plan.name)
+            seen, checked = log.pointers.get(wanted.plan.name), unfinished(log, wanted)
         finally:
             log.close()
-        if seen is None or seen.candidate is None:
-            return  # as mostly; a session would cut off whoever deploys now
-        with self.session(seen.name, expected=seen.revision) as session:
-            deploying = self._deploying(session, wanted, (), 0.0, lambda _: None)
-            checked, pointer = deploying.unfinished(), session.pointer
-            if checked is None or pointer is None or (deploying.has_begun and not even_begun):
-                return
-            if pointer.version == 0:
-                session.forget([pointer.key, checked.key])
+        if seen is None or checked is None or ((seen.held or seen.leaving) and not even_begun):
+            return
+        if seen.revision != expected if session is None else seen != session.last:
+            return
+        with self.session(seen.name, expected=seen.revision) as mine:
+            if seen.version == 0:
+                mine.forget([seen.key, checked.key])
             else:
-                session.point(changes.withdraw(pointer), also=[(checked.key, None)])
+                mine.point(changes.withdraw(seen), also=[(checked.key, None)])
 
     def rollback(
         self,

@@ -238,13 +238,7 @@ class Deploying:
 
     def unfinished(self) -> Deployment | None:
         """The version that a deployer before us wrote for the same plan and did not finish."""
-        pointer = self._session.pointer
-        if pointer is None or pointer.candidate is None:
-            return None
-        found = self._session.log.deployments.get((self._plan.name, pointer.candidate))
-        if found is None or (found.plan["hash"], dict(found.code)) != (self._plan.hash, dict(self._wanted.code)):
-            return None
-        return found
+        return unfinished(self._session.log, self._wanted)
 
     def _half_done(self) -> Plan | None:
         """The plan that was about to take over when its deployer died."""
@@ -291,6 +285,17 @@ class Deploying:
         new = () if (deployment.name, deployment.version) in log.deployments else (deployment,)
         self._session.point(changes.candidate(self._session.pointer, self._plan.name, deployment.version), *new)
         return deployment
+
+
+def unfinished(log: ControlLog, wanted: Wanted) -> Deployment | None:
+    """The version of the same plan and code that workers were given to check, and that does not run yet."""
+    pointer = log.pointers.get(wanted.plan.name)
+    if pointer is None or pointer.candidate is None:
+        return None
+    found = log.deployments.get((pointer.name, pointer.candidate))
+    if found is None or (found.plan["hash"], dict(found.code)) != (wanted.plan.hash, dict(wanted.code)):
+        return None
+    return found
 
 
 def outdated(log: ControlLog, desired: Desired) -> list[Record]:

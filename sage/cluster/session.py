@@ -47,6 +47,9 @@ class ControlSession:
         expected: the revision that the change was made for; ``None`` takes whatever is there.
         who: ``user@host``.
 
+    Attributes:
+        last: the pointer as this session found it, or tried to write it last.
+
     Raises:
         Conflict: the pointer has another revision than ``expected``.
         Unreachable, Unauthorized, NotFound: the brokers; the control topics.
@@ -70,6 +73,7 @@ class ControlSession:
         self._producer: Producer = clients.producer(transactional_id=topics.deployer_id(name))
         self._log: ControlLog | None = None
         self._was_aborted = False
+        self.last: Desired | None = None
         try:
             self._begin(expected)
         except BaseException:
@@ -83,6 +87,7 @@ class ControlSession:
             raise Conflict(f"another deployer is at work: {error}; try again", where=self.name) from error
         self._log = ControlLog(self._clients, self._topics)
         self._log.read_to_end()
+        self.last = self.pointer
         found = 0 if self.pointer is None else self.pointer.revision
         if expected is not None and found != expected:
             raise _lost(self.name, self.pointer)
@@ -117,6 +122,7 @@ class ControlSession:
             desired, name=self.name, revision=revision, changed_by=self._who, changed_at=self._clock.now_ms()
         )
         records = [*((each.key, each.encode()) for each in deployments), (written.key, written.encode()), *also]
+        self.last = written
         try:
             self._write(records)
         except ProducerFatal as error:

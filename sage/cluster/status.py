@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, Final, Literal
 
 import orjson
@@ -72,7 +73,7 @@ class WorkerStatus:
     def decode(cls, data: bytes) -> WorkerStatus:
         """What ``encode`` wrote. Raises InvalidTopology."""
         fields = read_fields(data, "heartbeat", FORMAT)
-        return cls(**{**fields, "topologies": tuple(fields.get("topologies", ()))})
+        return cls(**{**_known(cls, fields), "topologies": tuple(fields.get("topologies", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,13 @@ class TopologyStatus:
         fields: dict[str, Any] = read_fields(data, "status", FORMAT)
         stages = tuple(map(_stage, fields.get("stages", ())))
         checks = tuple(map(_check, fields.get("checks", ())))
-        return cls(**{**fields, "stages": stages, "checks": checks})
+        return cls(**{**_known(cls, fields), "stages": stages, "checks": checks})
+
+
+def _known(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is room for in ``kind``: a newer worker may say more, and what it does counts all the same."""
+    names = {each.name for each in dataclass_fields(kind)}
+    return {name: value for name, value in fields.items() if name in names}
 
 
 def _stage(fields: Mapping[str, Any]) -> StageStatus:
@@ -218,12 +225,12 @@ def _stage(fields: Mapping[str, Any]) -> StageStatus:
         step: (read, written, retried, skipped, dead)
         for step, (read, written, retried, skipped, dead) in fields.get("steps", {}).items()
     }
-    return StageStatus(**{**fields, **lists, "steps": steps})
+    return StageStatus(**{**_known(StageStatus, fields), **lists, "steps": steps})
 
 
 def _check(fields: Mapping[str, Any]) -> Check:
-    parts = tuple(Problem(**each) for each in fields.get("parts", ()))
-    return Check(**{**fields, "problems": tuple(fields["problems"]), "parts": parts})
+    parts = tuple(Problem(**_known(Problem, each)) for each in fields.get("parts", ()))
+    return Check(**{**_known(Check, fields), "problems": tuple(fields["problems"]), "parts": parts})
 
 
 def _without_secrets(check: Check) -> Check:

@@ -74,17 +74,24 @@ class Asked:
     """
 
     def __init__(self) -> None:
-        self._fetches: dict[bytes, None] = {}
+        self._fetches: dict[bytes, int] = {}
 
-    def again(self, frame: bytes) -> bool:
-        """Whether it was asked before; it is the latest from now on."""
-        fetch = frame[:8] + frame[_HEADER:]  # all but the correlation id
-        is_known = fetch in self._fetches
+    def before(self, frame: bytes) -> int | None:
+        """The ``news`` when this was asked the last time; ``None`` where it was not asked before."""
+        return self._fetches.get(_question(frame))
+
+    def sent(self, frame: bytes, news: int) -> None:
+        """It goes to the broker now."""
+        fetch = _question(frame)
         self._fetches.pop(fetch, None)
-        self._fetches[fetch] = None
+        self._fetches[fetch] = news
         if len(self._fetches) > REMEMBERED:
             del self._fetches[next(iter(self._fetches))]
-        return is_known
+
+
+def _question(frame: bytes) -> bytes:
+    """All but the correlation id."""
+    return frame[:8] + frame[_HEADER:]
 
 
 def written_topic(frame: bytes) -> bytes | None:

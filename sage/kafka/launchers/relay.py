@@ -82,13 +82,13 @@ class Relay:
         Args:
             writes: requests that wait for their answer, by correlation id: the topic that each writes to.
         """
-        asked, since = Asked(), 0
+        asked = Asked()
         while True:
             frame = await _frame(reader)
             if int.from_bytes(frame[4:6], "big") == FETCH:
-                if asked.again(frame):
+                if (since := asked.before(frame)) is not None:
                     await self._waits.wait(frame, since, WAIT)
-                since = self._waits.news
+                asked.sent(frame, self._waits.news)
             elif (topic := written_topic(frame)) is not None:
                 if len(writes) >= UNANSWERED:
                     del writes[next(iter(writes))]

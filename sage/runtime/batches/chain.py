@@ -72,6 +72,7 @@ class Chain:
         for written, item in enumerate(step.on_timer(name, ctx) or (), 1):
             item_id = extended(record_id, step.name, written - 1)
             add_outputs(out, self._targets.main(step.name), item, message.key(), item_id)
+        self._emitted(step, ctx, message.key(), record_id, out)
         self._writes.append((step, written))
         return out
 

@@ -71,7 +71,7 @@ class Caller:
         """
         if self._threads is not None and not inspect.iscoroutinefunction(function):
             async with asyncio.timeout(None) as limit:
-                return await self._threads.call(function, arguments, limit, self._timeout)
+                return await _finished(await self._threads.call(function, arguments, limit, self._timeout))
         if self._timeout is None:
             return await _finished(function(*arguments))
         async with asyncio.timeout(self._timeout) as limit:

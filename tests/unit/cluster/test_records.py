@@ -59,6 +59,16 @@ def test_words_of_an_older_worker_are_read_without_what_it_did_not_say() -> None
     assert list(map(str, read.found)) == ["qa.py:9: no [SAGE301]"]
 
 
+def test_words_of_a_newer_worker_are_read_without_what_is_new_in_them() -> None:
+    check = {"version": 3, "problems": ["no"], "kind": "unready", "parts": [{"message": "no", "new": 1}], "new": 1}
+    stage = {"stage": "s", "version": 3, "state": "running", "new": 1}
+    data = {"format": 1, "worker": "w1", "topology": "qa", "stages": [stage], "checks": [check], "new": {"a": 1}}
+    found = TopologyStatus.decode(orjson.dumps(data))
+    assert (found.stages[0].state, found.checks[0].parts) == ("running", (Problem("no"),))
+    seen = WorkerStatus.decode(orjson.dumps({**orjson.loads(RECORDS[2].encode()), "new": 1}))
+    assert seen == RECORDS[2]
+
+
 def test_no_part_of_a_problem_quotes_a_secret() -> None:
     remember_secret("sk-parts-0001")
     check = Check.of(1, "unready", [Problem("no service takes sk-parts-0001")])

@@ -165,6 +165,28 @@ def test_a_deploy_that_fails_unchecked_cuts_nobody_off(
         assert bobs.point(Desired("qa", 0)).changed_by == "bob@desk"
 
 
+@pytest.mark.parametrize("top_k", [3, 4], ids=["the same plan", "another plan"])
+def test_a_deploy_that_fails_cuts_off_nobody_who_has_written_since(
+    ann: Deployer, clients: InMemoryClients, monkeypatch: pytest.MonkeyPatch, top_k: int
+) -> None:
+    check(ann, top_k=3)
+    bob = Deployer(clients, who="bob@desk")
+    came: list[ControlSession] = []
+
+    def another_comes(*_: object) -> None:
+        session = bob.session("qa")
+        wanted = Wanted.of(asking(config={"top_k": top_k}))
+        bob._deploying(session, wanted, (), 0.0, lambda _: None).candidate()
+        came.append(session)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploying, "prepare_topics", another_comes)
+    with pytest.raises(KeyboardInterrupt):
+        ann.deploy(asking(config={"top_k": 3}))
+    with came[0] as bobs:
+        assert bobs.point(Desired("qa", 0)).changed_by == "bob@desk"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_on_what_was_never_deployed_says_so(ann: Deployer, verb: str) -> None:
     check(ann)

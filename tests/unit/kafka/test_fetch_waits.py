@@ -89,13 +89,26 @@ async def test_a_wait_has_an_end_and_may_be_given_up() -> None:
 
 def test_a_client_that_begins_with_another_partition_each_time_repeats_itself_too() -> None:
     asked = Asked()
-    fetches = [frame(1, 12, body, number) for number, body in enumerate([b"abc", b"bca", b"cab"] * 2)]
-    assert [asked.again(fetch) for fetch in fetches] == [False] * 3 + [True] * 3
-    assert [asked.again(frame(1, 12, body)) for body in (b"Abc", b"bcA")] == [False, False]
+    for number, body in enumerate([b"abc", b"bca", b"cab"]):
+        assert asked.before(frame(1, 12, body, number)) is None
+        asked.sent(frame(1, 12, body, number), number)
+    assert [asked.before(frame(1, 12, body, 9)) for body in (b"abc", b"bca", b"cab", b"Abc")] == [0, 1, 2, None]
+
+
+async def test_what_came_while_a_partition_was_paused_is_not_waited_for_when_it_is_asked_for_again() -> None:
+    asked, waits = Asked(), FetchWaits()
+    both, one = frame(1, 12, b"..first..second.."), frame(1, 12, b"..first..")
+    asked.sent(both, waits.news)
+    waits.written(b"second")
+    asked.sent(one, waits.news)
+    since = asked.before(both)
+    assert since is not None
+    await asyncio.wait_for(waits.wait(both, since, FOR_EVER), 10)
 
 
 def test_what_a_client_asked_long_ago_is_forgotten() -> None:
     asked = Asked()
     fetches = [frame(1, 12, b"%d" % number) for number in range(REMEMBERED + 1)]
-    assert not any(map(asked.again, fetches))
-    assert [asked.again(fetches[number]) for number in (0, 2)] == [False, True]
+    for number, fetch in enumerate(fetches):
+        asked.sent(fetch, number)
+    assert [asked.before(fetches[number]) for number in (0, 2)] == [None, 2]

@@ -41,7 +41,7 @@ def awaited_generator(function: Callable[..., Iterator[Any]]) -> Callable[..., A
     return later
 
 
-def run(driver: TopologyDriver, *steps: str) -> dict[str, list[tuple[bytes | None, Any]]]:
+def run(driver: TopologyDriver, *steps: str) -> dict[str, list[tuple[Any, Any]]]:
     """Keys and values that come out of these."""
     for row in ROWS:
         driver.send(row, key=str(row["n"]))
@@ -89,7 +89,7 @@ def test_a_key_is_set_and_the_value_stays(sage_driver: MakeDriver, way: str) -> 
 def test_a_route_takes_the_first_branch_that_fits_and_else_the_default(sage_driver: MakeDriver, way: str) -> None:
     function, options = as_way(big, way)
     builder = StreamBuilder("t")
-    branches = builder.from_collection([], name="source").route(
+    branches: Any = builder.from_collection([], name="source").route(
         {"big": function, "ann": "value.k == 'ann'", "two": "value.n == 2"}, name="sorted", **options
     )
     for name in ("big", "ann", "two", "other"):
@@ -135,6 +135,41 @@ def test_defaults_that_ask_for_no_order_leave_state_its_own(sage_driver: MakeDri
     assert sorted((value["k"], value["count"]) for _, value in found) == [("ann", 1), ("ann", 2), ("bob", 1)]
 
 
+def remind(value: Any, ctx: Context) -> Iterator[Any]:
+    ctx.timer.set("later", after=1)
+    yield from ()
+
+
+def ring(name: str, ctx: Context) -> Iterator[Any]:
+    given = {"name": name}
+    ctx.emit("aside", given)
+    given["main"] = "yes"
+    yield given
+
+
+async def ring_awaited(name: str, ctx: Context) -> AsyncIterator[Any]:
+    for item in ring(name, ctx):
+        await asyncio.sleep(0.01)
+        yield item
+
+
+@pytest.mark.parametrize(
+    ("on_timer", "options"),
+    [(ring, {}), (ring_awaited, {}), (ring, {"blocking": True}), (ring_awaited, {"blocking": True})],
+    ids=["sync", "async", "blocking", "async beside blocking"],
+)
+def test_a_timer_gives_outputs_and_branches(sage_driver: MakeDriver, on_timer: Any, options: dict[str, Any]) -> None:
+    builder = StreamBuilder("t")
+    stream: Any = builder.from_collection([], name="source")
+    step = stream.key_by("k", name="keyed").process(remind, name="remind", on_timer=on_timer, **options)
+    step.branch("aside").map(dict, name="aside")
+    found = run(sage_driver(builder), "remind", "aside")
+    assert found == {
+        "remind": [(name, {"name": "later", "main": "yes"}) for name in (b"ann", b"bob")],
+        "aside": [(name, {"name": "later"}) for name in (b"ann", b"bob")],
+    }
+
+
 class Counting(Operator[Any, Any]):
     """An operator that takes batches, used where there is state."""
 
@@ -157,6 +192,19 @@ def test_an_operator_that_takes_batches_is_given_its_state_record_by_record(sage
     driver.send_all(ROWS)
     driver.advance("1m")
     assert (sorted(driver.outputs("count")), driver.dead_letters()) == ([1, 1, 2], [])
+
+
+@pytest.mark.parametrize("kind", ["filter", "route"])
+def test_a_promise_that_a_thread_gives_is_awaited(sage_driver: MakeDriver, kind: str) -> None:
+    later = awaited(big)
+    builder = StreamBuilder("t")
+    stream: Any = builder.from_collection([], name="source")
+    if kind == "route":
+        stream.route({"big": lambda value: later(value)}, name="work", blocking=True).big.map(dict, name="kept")  # noqa: PLW0108
+    else:
+        stream.filter(lambda value: later(value), name="kept", blocking=True)  # noqa: PLW0108
+    found = run(sage_driver(builder), "kept")["kept"]
+    assert [value["n"] for _, value in found] == [2, 3]
 
 
 @pytest.mark.filterwarnings("error")  # of a coroutine that was never awaited
