@@ -99,7 +99,9 @@ class ConfluentClients:
             assignor=EAGER if self.is_embedded else COOPERATIVE,
         )
         try:
-            return ConfluentConsumer(settings, address=self.address, has_group=group is not None)
+            return ConfluentConsumer(
+                settings, address=self.address, has_group=group is not None, leaves_by_hand=self.is_embedded
+            )
         except KafkaException as exception:
             raise sage_error(kafka_error(exception), "consumer settings", address=self.address) from exception
 

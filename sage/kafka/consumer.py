@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 from sage.errors import InvalidTopology, NotFound, StageStopped, TransientFailure
 from sage.kafka.config import is_cooperative, masked
 from sage.kafka.errors import Access, commit_failure, kafka_error, poll_failure, sage_error, text
+from sage.kafka.leave_group import leave_group
 from sage.kafka.logs import client_logger
 from sage.kafka.out_of_range import OutOfRange
 from sage.model.partition import TopicPartition
@@ -41,12 +42,16 @@ class ConfluentConsumer:
         config: librdkafka's settings, complete.
         address: the brokers, for messages.
         has_group: false for a plain reader, which is assigned by hand and commits nothing.
+        leaves_by_hand: whether the brokers keep a member with a name for ever, also when it has been closed.
     """
 
-    def __init__(self, config: Mapping[str, Any], *, address: str, has_group: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], *, address: str, has_group: bool, leaves_by_hand: bool = False
+    ) -> None:  # fmt: skip
         self._config = config
         self._address = address
         self._has_group = has_group
+        self._leaves_by_hand = leaves_by_hand and "group.instance.id" in config
         self.max_poll_interval = int(config.get("max.poll.interval.ms", 300_000)) / 1000
         self._access = Access("Read", group=str(config["group.id"]))
         self._cooperative = is_cooperative(config)
@@ -381,7 +386,10 @@ class ConfluentConsumer:
                 _log.info("leaving without a word: %s", text(kafka_error(exception)))
                 self._coordinator_is_away = True
         self._closed = True
+        member = self._consumer.memberid() if self._leaves_by_hand else None
         self._consumer.close()
+        if member:
+            leave_group(str(self._config["bootstrap.servers"]), str(self._config["group.id"]), member)
         self._assigned.clear()
         self._raise_failure()
 

@@ -134,7 +134,7 @@ def _tls(config: Mapping[str, Any]) -> ssl.SSLContext:
 def _api_versions(connection: socket.socket) -> bool:
     """Whether KIP-848 groups are there: the request is known and the feature that guards it is switched on."""
     software = b"".join(_compact(text) for text in (b"sage", b"1"))
-    answer = _call(connection, _API_VERSIONS, 3, b"\x00" + software + b"\x00")
+    answer = request(connection, _API_VERSIONS, 3, b"\x00" + software + b"\x00")
     reader = _Reader(answer)
     error = reader.integer(">h")
     if error == _UNSUPPORTED_VERSION:  # an old broker answers in version 0, whatever was asked
@@ -172,7 +172,7 @@ def _group_version(reader: _Reader) -> int:
 def _cluster_id(connection: socket.socket) -> str | None:
     """The cluster id from a ``Metadata`` v4 request for no topics; ``None`` from a broker that wants credentials."""
     try:
-        answer = _call(connection, _METADATA, 4, struct.pack(">i?", 0, False))
+        answer = request(connection, _METADATA, 4, struct.pack(">i?", 0, False))
     except ConnectionError:
         return None
     reader = _Reader(answer)
@@ -185,7 +185,8 @@ def _cluster_id(connection: socket.socket) -> str | None:
     return reader.text()
 
 
-def _call(connection: socket.socket, key: int, version: int, body: bytes) -> bytes:
+def request(connection: socket.socket, key: int, version: int, body: bytes) -> bytes:
+    """The body of the answer to one request. Raises OSError, ValueError where it is none of Kafka's protocol."""
     client = b"sage-probe"
     message = struct.pack(">hhih", key, version, 1, len(client)) + client + body
     connection.sendall(struct.pack(">i", len(message)) + message)

@@ -3,9 +3,6 @@ work stops for it.
 
 A broker with KIP-848 gives the name of a process that was killed back only when its session has ended. librdkafka
 takes the refusal for the end of that consumer, so another one is made until the name is free.
-
-The embedded broker never ends the session of a member with a name, also when it has left: nobody else would get its
-partitions. There a process has no name, and a restart is a rebalance.
 """
 
 from __future__ import annotations
@@ -57,15 +54,9 @@ class StaticMembers:
         read_from: Literal["earliest", "latest"] = "earliest",
         config: Mapping[str, Any] | None = None,
     ) -> Consumer:
-        """A consumer; a group's member is known there as ``<instance>.<group>``, but on the embedded broker.
-
-        Raises:
-            Unreachable: nobody answered the question which broker it is.
-        """
-        from sage.app import is_embedded
-
-        if group is None or is_embedded(self._clients):
-            return self._clients.consumer(group, read_from=read_from, config=config)
+        """A consumer; a group's member is known there as ``<instance>.<group>``."""
+        if group is None:
+            return self._clients.consumer(None, read_from=read_from, config=config)
         named = {**(config or {}), "group.instance.id": f"{self._instance}.{group}"}
         return _StaticMember(lambda: self._clients.consumer(group, read_from=read_from, config=named), self._instance)
 

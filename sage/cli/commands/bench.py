@@ -32,6 +32,13 @@ Records = Annotated[
     int | None,
     Parameter(help="So many go in, repeated where there are fewer; else each of them once.", validator=AT_LEAST_ONE),
 ]
+PerSecond = Annotated[
+    float | None,
+    Parameter(help="So many go in a second, and latency is measured; else as fast as it can.", validator=RATE),
+]
+Processes = Annotated[
+    int, Parameter(name=["--processes", "-p"], help="Worker processes that share the work.", validator=AT_LEAST_ONE)
+]
 
 
 def run(
@@ -42,14 +49,8 @@ def run(
     given: Annotated[
         Path | None, Parameter(name="--input", help="Records, one JSON value a line; else what the source has now.")
     ] = None,
-    rate: Annotated[
-        float | None,
-        Parameter(help="So many go in a second, and latency is measured; else as fast as it can.", validator=RATE),
-    ] = None,
-    processes: Annotated[
-        int,
-        Parameter(name=["--processes", "-p"], help="Worker processes that share the work.", validator=AT_LEAST_ONE),
-    ] = 1,
+    rate: PerSecond = None,
+    processes: Processes = 1,
     save: Annotated[Path | None, Parameter(help="A file for the figures, for `sage bench compare`.")] = None,
     source: Source = None,
     timeout: Annotated[str | None, Parameter(help="Give up after this long (30, 500ms, 2m) and exit 5.")] = None,

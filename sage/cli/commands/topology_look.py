@@ -17,6 +17,8 @@ from sage.cli.text import day_and_time, milliseconds
 if TYPE_CHECKING:
     from sage.operations.cluster import Cluster, StageRow, TopologyRow
 
+Version = Annotated[int | None, Parameter(help="This version; else the one that runs.", validator=AT_LEAST_ONE)]
+
 _EXIT_NOT_WELL = 1
 
 _LEAST_INTERVAL = 0.1
@@ -117,9 +119,7 @@ def describe(
     name: TopologyName,
     /,
     *,
-    version: Annotated[
-        int | None, Parameter(help="This version; else the one that runs.", validator=AT_LEAST_ONE)
-    ] = None,
+    version: Version = None,
     bootstrap_servers: BootstrapServers = None,
     kafka_config: KafkaConfig = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

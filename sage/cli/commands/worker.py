@@ -29,8 +29,7 @@ WorkerName = Annotated[str, Parameter(name="WORKER", help="The worker's id, as `
 Id = Annotated[
     str | None,
     Parameter(
-        help="This worker's name: unique in the cluster, the same after a restart, which on Apache Kafka then moves no "
-        "partition."
+        help="This worker's name: unique in the cluster, the same after a restart, which then moves no partition."
     ),
 ]
 Labels = Annotated[

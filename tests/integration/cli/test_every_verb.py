@@ -64,6 +64,7 @@ def _enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
 def _deployed_and_fed() -> None:
     for topic in ("walk-in", "walk-out"):
         _typed("topics", "create", topic, "-p", "2")
+    _typed("memory", "create", "walked")
     _typed("topology", "deploy", "walk-1.yaml")
     _typed("topology", "deploy", "walk.yaml", "--wait")
     _typed("topics", "produce", "walk-in", *RECORDS)

@@ -50,21 +50,6 @@ def test_each_group_knows_the_process_by_its_own_name() -> None:
     ]
 
 
-class Embedded(Watched):
-    """Clients of the embedded broker."""
-
-    @property
-    def is_embedded(self) -> bool:
-        return True
-
-
-def test_the_embedded_broker_learns_no_name() -> None:
-    """It never ends the session of a named member, not even of one that has left."""
-    clients = Embedded()
-    StaticMembers(clients, "worker-1").consumer("qa.prompt", config={"queued.min.messages": 8}).close()
-    assert clients.settings == [{"queued.min.messages": 8}]
-
-
 def test_all_else_is_the_clients_own() -> None:
     clients = Watched()
     named = StaticMembers(clients, "w")
