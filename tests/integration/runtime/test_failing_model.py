@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import EmbeddedBroker
+from tests.support.brokers import ApacheBroker
 from tests.support.llm_server import FakeOpenAI, Mode
 from tests.support.programs import Program, sage
 from tests.support.records import everything
@@ -19,9 +19,7 @@ QUESTIONS = 3
 
 
 @pytest.fixture
-def run(
-    embedded_broker: EmbeddedBroker, unique: Callable[[str], str], tmp_path: Path
-) -> Callable[[FakeOpenAI], Program]:
+def run(apache_kafka: ApacheBroker, unique: Callable[[str], str], tmp_path: Path) -> Callable[[FakeOpenAI], Program]:
     """Runs a chain of file -> generator -> file against the service, until idle."""
     name = unique("model")
     messages = [{"role": "user", "content": "How many days?"}]
@@ -45,7 +43,7 @@ steps:
             encoding="utf-8",
         )
         arguments = ("topology", "run", "topology.yaml", "--until-idle", "--bootstrap-servers")
-        with sage(tmp_path, *arguments, embedded_broker.bootstrap_servers, environ={"KEY": "sk-secret-key"}) as program:
+        with sage(tmp_path, *arguments, apache_kafka.bootstrap_servers, environ={"KEY": "sk-secret-key"}) as program:
             program.wait(90)
         assert "Traceback" not in program.output
         assert "sk-secret-key" not in program.output
@@ -69,7 +67,7 @@ def answers(program: Program) -> list[str]:
     ],
 )
 def test_what_every_record_would_meet_stops_the_stage_and_a_mended_service_answers_all(
-    run: Callable[[FakeOpenAI], Program], embedded_broker: EmbeddedBroker, mode: Mode, exit_code: int, words: str
+    run: Callable[[FakeOpenAI], Program], apache_kafka: ApacheBroker, mode: Mode, exit_code: int, words: str
 ) -> None:
     with FakeOpenAI(mode=mode, lists_models=False) as service:
         refused = run(service)
@@ -79,7 +77,7 @@ def test_what_every_record_would_meet_stops_the_stage_and_a_mended_service_answe
         mended = run(service)
     assert mended.process.returncode == 0, mended.output
     assert len(answers(mended)) == QUESTIONS
-    assert everything(embedded_broker.clients(), f"{run.name}.dlq") == []  # type: ignore[attr-defined]
+    assert everything(apache_kafka.clients(), f"{run.name}.dlq") == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mode", ["limited", "failing", "garbage", "empty", "broken_off"])
@@ -94,12 +92,12 @@ def test_a_service_that_fails_for_a_while_is_asked_again_and_nothing_dies(
 
 
 def test_a_service_that_hangs_in_mid_run_makes_dead_letters_with_their_reason_and_exit_1(
-    run: Callable[[FakeOpenAI], Program], embedded_broker: EmbeddedBroker
+    run: Callable[[FakeOpenAI], Program], apache_kafka: ApacheBroker
 ) -> None:
     never = threading.Event()
     with FakeOpenAI(reply=lambda _: str(never.wait(4))) as service:
         program = run(service)
-    letters = everything(embedded_broker.clients(), f"{run.name}.dlq")  # type: ignore[attr-defined]
+    letters = everything(apache_kafka.clients(), f"{run.name}.dlq")  # type: ignore[attr-defined]
     assert program.process.returncode == 1, program.output
     assert f'step "generate": {QUESTIONS} of {QUESTIONS} records dead' in program.output
     assert len(letters) == QUESTIONS
@@ -108,11 +106,11 @@ def test_a_service_that_hangs_in_mid_run_makes_dead_letters_with_their_reason_an
 
 
 def test_requests_that_the_service_refuses_are_dead_at_once_and_asked_for_once(
-    run: Callable[[FakeOpenAI], Program], embedded_broker: EmbeddedBroker
+    run: Callable[[FakeOpenAI], Program], apache_kafka: ApacheBroker
 ) -> None:
     with FakeOpenAI(mode="refused") as service:
         program = run(service)
-    letters = everything(embedded_broker.clients(), f"{run.name}.dlq")  # type: ignore[attr-defined]
+    letters = everything(apache_kafka.clients(), f"{run.name}.dlq")  # type: ignore[attr-defined]
     assert program.process.returncode == 1, program.output
     assert len(service.calls) == QUESTIONS, "an answer, and no trouble on the way to one: not asked again"
     assert all(dict(letter.headers() or ())["sage.attempts"] == b"1" for letter in letters)
