@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,24 @@ class Within:
             raise ValueError(f"is {self.least} or more")
         if value > self.most:
             raise ValueError(f"is {self.most} or less")
+
+
+def writable(kind: Any, path: Any) -> None:
+    """Refuses a file that can't be made, before the work whose result it is to hold.
+
+    Raises:
+        ValueError: with the end of a sentence, whose beginning is the option's name.
+    """
+    del kind
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"is a file in a folder that exists; there is no {folder}")
+    if path.is_dir():
+        raise ValueError(f"is a file; {path} is a folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"is a file that may be written; {path} may not")
 
 
 COUNT = Within(0)

@@ -42,7 +42,7 @@ class ConfluentConsumer:
         config: librdkafka's settings, complete.
         address: the brokers, for messages.
         has_group: false for a plain reader, which is assigned by hand and commits nothing.
-        leaves_by_hand: whether the brokers keep a member with a name for ever, also when it has been closed.
+        leaves_by_hand: whether a member with a name leaves its group when it is closed, which librdkafka does not do.
     """
 
     def __init__(

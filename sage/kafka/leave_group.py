@@ -1,7 +1,7 @@
 """Leaving a group by hand, for members that librdkafka does not take out of it.
 
 A static member does not leave when it is closed (KIP-345): it may come back, and if it doesn't, its session ends. On
-the embedded broker no session ever ends, and nobody else would get its partitions.
+the embedded broker nobody waits for that, and those that died are taken out by the relay in front of it.
 """
 
 from __future__ import annotations

@@ -112,9 +112,7 @@ def tail(
         if partition is not None:
             partitions = [one for one in partitions if one.partition == partition]
             if not partitions:
-                raise NotFound(
-                    f"has no partition {partition}; see `sage topics describe {topic}`", where=f"topic {topic}"
-                )
+                raise _no_partition(topic, partition)
         read, ends = read_last(clients, admin, partitions, count)
     finally:
         admin.close()
@@ -136,15 +134,17 @@ def produce(
     """Write (key, value) pairs to an existing topic; returns where each went, in order.
 
     Raises:
-        NotFound: there is no such topic.
+        NotFound: there is no such topic, or no such partition.
         RecordTooLarge: a record is over the broker's limit.
         TransientFailure: the broker did not take all of them.
     """
     admin = clients.admin()
     try:
-        partitions_of(admin, topic, advice=f"make it with `sage topics create {topic}`")
+        partitions = partitions_of(admin, topic, advice=f"make it with `sage topics create {topic}`")
     finally:
         admin.close()
+    if partition >= len(partitions):
+        raise _no_partition(topic, partition)
     producer = clients.producer()
     results: list[Produced | DeliveryFailure | None] = []
     try:
@@ -161,6 +161,10 @@ def produce(
     finally:
         producer.close()
     return _checked(topic, results)
+
+
+def _no_partition(topic: str, partition: int) -> NotFound:
+    return NotFound(f"has no partition {partition}; see `sage topics describe {topic}`", where=f"topic {topic}")
 
 
 def as_dict(message: RawMessage) -> dict[str, Any]:

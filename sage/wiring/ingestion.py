@@ -119,9 +119,11 @@ def ingestion(env: LocalEnvironment, collection: str, paths: Sequence[Path]) -> 
         keyed = documents.key_by("path")
         streams.append(keyed.flatmap(TextSplitter, name=name.replace("files", "split")))
     passages = streams[0] if len(streams) == 1 else streams[0].union(*streams[1:])
+    # Whether a service embeds is known when the collection is opened, and the plan is made before that.
     stored: DataStream[Any] = passages.map(
-        MemoryWriter, {"collection": collection}, name="store", concurrency=1, batch={"max_size": 64, "max_wait": 0.05}
-    )
+        MemoryWriter, {"collection": collection},
+        name="store", concurrency=1, batch={"max_size": 64, "max_wait": 0.05}, journal=True,
+    )  # fmt: skip
     return stored.collect(name="stored")
 
 

@@ -14,7 +14,16 @@ from sage.cli.commands.control import seconds_of
 from sage.cli.commands.isolated_runs import Keep, Source, environment_of, removed_after, topology_of
 from sage.cli.commands.topology import Target
 from sage.cli.flags import UsageError
-from sage.cli.options import AT_LEAST_ONE, COUNT, DEFAULT_DATA_DIR, RATE, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import (
+    AT_LEAST_ONE,
+    COUNT,
+    DEFAULT_DATA_DIR,
+    RATE,
+    BootstrapServers,
+    DataDir,
+    KafkaConfig,
+    writable,
+)
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
@@ -51,7 +60,9 @@ def run(
     ] = None,
     rate: PerSecond = None,
     processes: Processes = 1,
-    save: Annotated[Path | None, Parameter(help="A file for the figures, for `sage bench compare`.")] = None,
+    save: Annotated[
+        Path | None, Parameter(help="A file for the figures, for `sage bench compare`.", validator=writable)
+    ] = None,
     source: Source = None,
     timeout: Annotated[str | None, Parameter(help="Give up after this long (30, 500ms, 2m) and exit 5.")] = None,
     keep: Keep = False,

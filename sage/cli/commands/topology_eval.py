@@ -13,7 +13,7 @@ from sage.cli.commands.control import seconds_of
 from sage.cli.commands.evaluation_report import show
 from sage.cli.commands.isolated_runs import Keep, Source, environment_of, removed_after, topology_of
 from sage.cli.flags import UsageError
-from sage.cli.options import COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
+from sage.cli.options import COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig, writable
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def evaluate(
     worst: Annotated[
         int, Parameter(name=["--worst", "-n"], help="So many of the worst answers are shown.", validator=COUNT)
     ] = 5,
-    save: Annotated[Path | None, Parameter(help="A file for the result, with every answer, as JSON.")] = None,
+    save: Annotated[
+        Path | None, Parameter(help="A file for the result, with every answer, as JSON.", validator=writable)
+    ] = None,
     compare: Annotated[Path | None, Parameter(help="A saved result: show what became worse since, first.")] = None,
     source: Source = None,
     as_text: Annotated[

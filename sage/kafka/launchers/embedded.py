@@ -6,8 +6,9 @@ moment about a second earlier (later by the time that a large snapshot takes to 
 has no setting that tightens this. A snapshot takes four to five times the records' bytes: this broker is for
 development, demonstrations and tests, not for gigabytes.
 
-Its fetches don't wait: it answers an idle consumer at once, 80,000 times a second, for a core each. So it stands
-behind a relay (``relay.py``) that holds repeated fetches back; the port is the relay's.
+Its fetches don't wait: it answers an idle consumer at once, 80,000 times a second, for a core each. And it never ends
+a session. So it stands behind a relay (``relay.py``) that holds repeated fetches back, and takes members that died out
+of their groups; the port is the relay's.
 
 What else it lacks: KIP-848 groups, cooperative rebalances (the second member never gets its share, so groups are
 eager here), commits while partitions are being revoked (refused: the next owner replays from the last commit),

@@ -1,9 +1,10 @@
-"""A relay in front of the embedded broker that gives it what it lacks: fetches that wait.
+"""A relay in front of the embedded broker that gives it what it lacks: fetches that wait, and sessions that end.
 
 Kafka's fetch waits on the broker for ``max.wait.ms`` when there is nothing new. The embedded broker answers at
 once, so every idle consumer asks some 80,000 times a second and takes a core of its own. Here a fetch that got nothing
-waits until its topics are written to, which all passes here as well (``fetch_waits.py``). Everything else passes as it
-is, but for the broker's own port in its answers, which becomes the relay's.
+waits until its topics are written to, which all passes here as well (``fetch_waits.py``). And a member of a group that
+is not heard of for its session time-out is taken out of the group (``sessions.py``). Everything else passes as it is,
+but for the broker's own port in its answers, which becomes the relay's.
 
 Run as ``python -m sage.kafka.launchers.relay --port P --data-dir D PROGRAM``: it starts the broker, ends with it,
 and the broker ends with it.
@@ -23,6 +24,8 @@ import sys
 from pathlib import Path
 
 from sage.kafka.launchers.fetch_waits import FETCH, Asked, FetchWaits, written_topic
+from sage.kafka.launchers.sessions import Connection, Sessions
+from sage.kafka.leave_group import leave_group
 
 HOST = "127.0.0.1"
 
@@ -31,6 +34,9 @@ WAIT = 0.1
 
 UNANSWERED = 1024
 """Produce requests of a connection that are kept in mind; those that want no answer (``acks=0``) never get one."""
+
+SESSION_CHECK = 0.5
+"""Seconds between two looks for members whose sessions are over."""
 
 _READ = 1 << 18
 _STOP_TIMEOUT = 120.0
@@ -47,6 +53,7 @@ class Relay:
         self._theirs = host + broker_port.to_bytes(4, "big")
         self._ours = host + port.to_bytes(4, "big")
         self._waits = FetchWaits()
+        self._sessions = Sessions()
 
     async def serve(self) -> asyncio.Server:
         """Listen; raises OSError where the port is taken."""
@@ -61,21 +68,35 @@ class Relay:
         for each in (writer, broker_writer):
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         writes: dict[bytes, bytes] = {}
+        connection = self._sessions.connected()
         pumps = [
-            asyncio.create_task(self._requests(reader, broker_writer, writes)),
-            asyncio.create_task(self._answers(broker_reader, writer, writes)),
+            asyncio.create_task(self._requests(reader, broker_writer, writes, connection)),
+            asyncio.create_task(self._answers(broker_reader, writer, writes, connection)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._sessions.disconnected(connection)
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             for each in (writer, broker_writer):
                 each.close()
 
+    async def end_sessions(self) -> None:
+        """Take members that are not heard of any more out of their groups, for ever."""
+        broker = f"{HOST}:{self._broker_port}"
+        while True:
+            await asyncio.sleep(SESSION_CHECK)
+            for member in self._sessions.passed(SESSION_CHECK):
+                await asyncio.to_thread(leave_group, broker, member.group, member.id)
+
     async def _requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writes: dict[bytes, bytes]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        writes: dict[bytes, bytes],
+        connection: Connection,
     ) -> None:
         """Pass requests on; a fetch that got nothing before is held back.
 
@@ -93,11 +114,17 @@ class Relay:
                 if len(writes) >= UNANSWERED:
                     del writes[next(iter(writes))]
                 writes[frame[8:12]] = topic
+            else:
+                self._sessions.asked(connection, frame)
             writer.write(frame)
             await writer.drain()
 
     async def _answers(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writes: dict[bytes, bytes]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        writes: dict[bytes, bytes],
+        connection: Connection,
     ) -> None:
         """Pass answers on; where they name the broker's address they name ours."""
         while True:
@@ -106,6 +133,7 @@ class Relay:
                 frame = frame.replace(self._theirs, self._ours)
             if (topic := writes.pop(frame[4:8], None)) is not None:
                 self._waits.written(topic)
+            self._sessions.answered(connection, frame)
             writer.write(frame)
             await writer.drain()
 
@@ -133,8 +161,10 @@ def start_broker(program: str, data_dir: Path, port: int) -> subprocess.Popen[by
 async def run(port: int, data_dir: Path, program: str) -> int:
     """Relay until the broker ends or SIGTERM comes; the broker's exit code, 0 after SIGTERM."""
     broker_port = _free_port()
-    server = await Relay(port, broker_port).serve()
+    relay = Relay(port, broker_port)
+    server = await relay.serve()
     broker = start_broker(program, data_dir, broker_port)
+    ends = asyncio.create_task(relay.end_sessions())
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,6 +173,7 @@ async def run(port: int, data_dir: Path, program: str) -> int:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), 0.1)
     server.close()
+    ends.cancel()
     if broker.poll() is not None:
         return broker.returncode or 1
     broker.terminate()  # the broker saves everything at SIGTERM

@@ -86,6 +86,8 @@ def test_files_that_are_not_there_or_no_figures(sage: Sage) -> None:
         (("--processes", "0"), "--processes is 1 or more"),
         (("--timeout", "soon"), "'soon' is not a duration"),
         (("--source", "nubers"), "sources: from_topic"),
+        (("--save", "none/figures.json"), "--save is a file in a folder that exists; there is no "),
+        (("--save", "."), "--save is a file; . is a folder"),
     ],
 )
 def test_what_is_not_understood_is_2(sage: Sage, words: tuple[str, ...], says: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sage.kafka.launchers.fetch_waits import FetchWaits
 from sage.kafka.launchers.relay import UNANSWERED, WAIT, Relay
+from sage.kafka.launchers.sessions import Connection
 
 
 class Taken:
@@ -51,7 +52,7 @@ async def test_repeated_fetches_are_held_back_and_everything_passes(monkeypatch:
     sent = [frame(1, n, b"same") for n in range(3)] + [frame(1, 900, b"other")] + [frame(3, 901, b"x")] * 2
     taken = Taken()
     with pytest.raises(asyncio.IncompleteReadError):
-        await Relay(1, 2)._requests(given(sent), cast(Any, taken), {})
+        await Relay(1, 2)._requests(given(sent), cast(Any, taken), {}, Connection())
     assert taken.frames == sent
     assert waits == [(sent[1], WAIT), (sent[2], WAIT)]
 
@@ -62,10 +63,10 @@ async def test_the_answer_to_a_write_ends_the_wait_for_it(monkeypatch: pytest.Mo
     relay, writes = Relay(1, 2), dict[bytes, bytes]()
     produce = frame(0, 5, b"\0\x04sage\0\0\xff\xff\0\0\x75\x30\x02\x07orders\x02..")
     with pytest.raises(asyncio.IncompleteReadError):
-        await relay._requests(given([produce, frame(3, 6, b"x")]), cast(Any, Taken()), writes)
+        await relay._requests(given([produce, frame(3, 6, b"x")]), cast(Any, Taken()), writes, Connection())
     assert written == []  # the broker has it, and may not have looked at it
     with pytest.raises(asyncio.IncompleteReadError):
-        await relay._answers(given([answer(6), answer(5)]), cast(Any, Taken()), writes)
+        await relay._answers(given([answer(6), answer(5)]), cast(Any, Taken()), writes, Connection())
     assert (written, writes) == ([b"orders"], {})
 
 
@@ -73,5 +74,5 @@ async def test_writes_that_want_no_answer_do_not_fill_the_memory() -> None:
     writes: dict[bytes, bytes] = {}
     sent = [frame(26, number, b"") for number in range(UNANSWERED + 5)]
     with pytest.raises(asyncio.IncompleteReadError):
-        await Relay(1, 2)._requests(given(sent), cast(Any, Taken()), writes)
+        await Relay(1, 2)._requests(given(sent), cast(Any, Taken()), writes, Connection())
     assert len(writes) == UNANSWERED

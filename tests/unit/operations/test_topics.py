@@ -91,6 +91,8 @@ def test_what_is_missing_is_named(clients: InMemoryClients, write: Write) -> Non
         list(topics.tail(clients, "t", count=1, partition=7))
     with pytest.raises(NotFound, match="make it with `sage topics create nope`"):
         topics.produce(clients, "nope", [(None, b"1")])
+    with pytest.raises(NotFound, match="topic t: has no partition 7"):
+        topics.produce(clients, "t", [(None, b"1")], partition=7)
 
 
 def test_a_read_that_never_reaches_the_end_gives_up(clients: InMemoryClients, write: Write) -> None:
