@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage.errors import NotFound
 from sage.model.partition import TopicPartition
@@ -23,7 +23,8 @@ class PartitionLag:
     Attributes:
         committed: the next record to read; ``None`` where nothing is committed yet.
         end: the last stable offset.
-        lag: records until there; what is not committed yet counts from the log's start.
+        lag: records until there; what is not committed yet counts from the log's start. None in the group that
+            shares out a topology's sources (``NAME.offsets``, as its topic): it reads nothing of what is there.
         client: who has the partition now; empty where nobody has.
     """
 
@@ -100,8 +101,10 @@ def lags(admin: Admin, groups: Sequence[str]) -> list[Group]:
     for name, (committed, members) in zip(groups, answers, strict=True):
         clients = {where: member.client_id for member in members for where in member.partitions}
         mine = sorted(where for where in committed.keys() | clients.keys() if where in known)
-        rows = tuple(_row(where, committed.get(where), starts[where], ends[where], clients) for where in mine)
-        found.append(Group(name, len(members), rows))
+        rows = (_row(where, committed.get(where), starts[where], ends[where], clients) for where in mine)
+        found.append(
+            Group(name, len(members), tuple(replace(row, lag=0) if row.topic == name else row for row in rows))
+        )
     return found
 
 

@@ -75,6 +75,13 @@ def test_a_partition_that_is_owned_and_not_committed_lags_from_the_start_of_its_
         assert describe_group(clients, "g").members == 1
 
 
+def test_the_group_that_shares_out_sources_lags_behind_nothing(clients: InMemoryClients, write: Write) -> None:
+    write("qa.offsets", [b"here", b"there"])
+    with member(clients, "qa.offsets", "qa.offsets"):
+        (one,) = describe_group(clients, "qa.offsets").partitions
+        assert (one.end, one.lag, one.client) == (2, 0, "sage")
+
+
 def test_an_open_transaction_is_no_lag(clients: InMemoryClients, write: Write) -> None:
     write("t", [b"1"])
     producer = clients.producer(transactional_id="x")
