@@ -133,11 +133,14 @@ class TopologyDriver:
         self._producer = self._clients.outside_producer()
         self._sent = 0
         self._started = False
+        self._closed = False
 
     # ------------------------------------------------------------------------------------------- life
 
     def start(self) -> None:
         """Make topics and open the steps, as the first ``send`` does; twice is fine. Raises what a step raises."""
+        if self._closed:
+            raise SageError("this driver is closed; make another", where=self.plan.name)
         if self._started:
             return
         self._started = True
@@ -148,6 +151,7 @@ class TopologyDriver:
 
     def close(self) -> None:
         """Close the steps. Raises what the first of them raises."""
+        self._closed = True
         try:
             self._stages.close()
         finally:
@@ -239,6 +243,9 @@ class TopologyDriver:
         topic, own = self._entry(to)
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
         sent = [(name, text.encode() if isinstance(text, str) else text) for name, text in pairs]
+        for name, written in sent:
+            if not isinstance(written, bytes | None):
+                raise SageError(f"header {name!r} must be text, bytes or None; found {written!r}")
         self._sent += 1
         if own is not None:
             sent.append((SAGE_ID, source_root("driver", own, "0", self._sent).encode()))
@@ -269,7 +276,11 @@ class TopologyDriver:
 
         Raises:
             InvalidTopology: it has no code that could fail, such as a source, which is not read here.
+            SageError: what it shall raise is no exception.
         """
+        is_class = isinstance(exception, type) and issubclass(exception, BaseException)
+        if not is_class and not isinstance(exception, BaseException):
+            raise SageError(f"fail_next takes an exception; found {exception!r}")
         step_named(self.topology, step)
         self.start()
         self._stages.probes.fail_next(step, exception, times)

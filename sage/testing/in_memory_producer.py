@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sage.errors import InvalidTopology, RecordTooLarge
+from sage.errors import InvalidTopology, RecordTooLarge, TransientFailure
 from sage.model.keys import partition_for
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers
@@ -160,7 +160,8 @@ class InMemoryProducer:
             if self._state.faults.transactions:
                 raise self._state.faults.transactions.pop(0)
             self._state.check_up()
-            self.flush(timeout)
+            if self.flush(timeout):
+                raise TransientFailure("commit_transaction: not all records were delivered in time")
             if self._refused_in_transaction is not None:  # whoever was told of it, as in librdkafka
                 raise TransactionAbortable(f"commit_transaction: {self._refused_in_transaction.reason}")
             del self._state.open[self._named()]

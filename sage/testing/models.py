@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sage.errors import TransientFailure
 from sage.model.documents import Usage
 from sage.ports import ChatRequest, ChatResponse
 from sage.testing.deltas import give_deltas
@@ -51,7 +52,7 @@ class ScriptedChatModel:
         )
 
     A function of the request stands for a script without an end. In a ``TopologyDriver`` delays pass in its virtual
-    time, at once.
+    time, at once. As with a real service no call takes longer than its request's ``timeout``.
 
     Args:
         script: the replies, or a function that makes one for each request.
@@ -60,6 +61,9 @@ class ScriptedChatModel:
     Attributes:
         requests: every request, in order, failed ones included.
         closed: how often ``close`` was called.
+
+    Raises:
+        TypeError: the script holds something else than replies.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ScriptedChatModel:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        _check(script)
         self._script = script
         self._sleep = sleep
         self.requests: list[ChatRequest] = []
@@ -80,9 +85,23 @@ class ScriptedChatModel:
 
         Raises:
             ScriptEnded: the script has no reply left.
+            TransientFailure: the reply does not come within the request's ``timeout``.
             BaseException: the one that the script holds.
         """
-        reply = self._next(request)
+        reply, limit = self._next(request), asyncio.timeout(request.timeout)
+        try:
+            async with limit:
+                return await self._answered(request, reply, on_delta)
+        except TimeoutError as error:
+            if not limit.expired():  # the script's own
+                raise
+            raise TransientFailure(
+                f"model {request.model} did not answer within {request.timeout:g} s; raise `timeout` if it is slow"
+            ) from error
+
+    async def _answered(
+        self, request: ChatRequest, reply: Reply | Delayed, on_delta: Callable[[str], Awaitable[None]] | None
+    ) -> ChatResponse:
         if isinstance(reply, Delayed):
             await self._sleep(reply.seconds)
             reply = reply.reply
@@ -118,6 +137,20 @@ class ScriptedChatModel:
                 f"{request.messages[-1]['content'][:80]!r}"
             )
         return self._script[place]
+
+
+def _check(script: object) -> None:
+    """Raise for what would fail in the first call that gets it, far from where it was written."""
+    if callable(script):
+        return
+    if not isinstance(script, Sequence) or isinstance(script, str | bytes):
+        raise TypeError(f"a script is a list of replies or a function; found {script!r}")
+    for number, written in enumerate(script, 1):
+        reply = written.reply if isinstance(written, Delayed) else written
+        if isinstance(reply, type):
+            raise TypeError(f"reply {number} is the class {reply.__name__}; write {reply.__name__}(...)")
+        if not isinstance(reply, str | ChatResponse | BaseException | Broken | Hanging):
+            raise TypeError(f"reply {number} is no text, response or error: {reply!r}")
 
 
 def _response(request: ChatRequest, text: str) -> ChatResponse:

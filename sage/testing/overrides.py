@@ -13,6 +13,7 @@ from sage.graph.topology import Step, Topology
 from sage.model.record import Record
 from sage.ports import ChatModel
 from sage.spec.component import Sink
+from sage.spec.shape import is_component
 from sage.spec.suggest import hint
 
 Override = ChatModel | Callable[..., Any]
@@ -34,6 +35,7 @@ def apply_overrides(topology: Topology, overrides: Mapping[str, Override]) -> tu
         step = step_named(topology, name)
         if callable(getattr(override, "complete", None)):
             chat_models[name] = override  # type: ignore[assignment]  # it has the port's verb
+            _refuse_without_models(step)
         else:
             steps[name] = _replaced(step, override)
     return replace(topology, steps=tuple(steps.values())), chat_models
@@ -50,6 +52,13 @@ def step_named(topology: Topology, name: str) -> Step:
     except KeyError:
         near = hint(name, list(topology.by_name), what="steps")
         raise UnknownName(f"no step {name!r}; {near}", where=f"topology {topology.name!r}") from None
+
+
+def _refuse_without_models(step: Step) -> None:
+    """Raise for a chat model that nothing would ever ask: only components can."""
+    if not is_component(step.target):
+        code = getattr(step.target, "__name__", step.kind)
+        raise InvalidTopology(f"override: {code} calls no chat model; override the step that does", where=step.where)
 
 
 def _replaced(step: Step, target: Any) -> Step:

@@ -35,6 +35,8 @@ class Probes:
             self._watch(step.name, step.component, faults)
         if step.call is not None:
             step.call = replace(step.call, function=self._probed(step.call.function, faults))
+        if step.on_timer is not None:
+            step.on_timer = replace(step.on_timer, function=self._probed(step.on_timer.function, faults))
         if step.batch is not None:
             step.batch = self._probed(step.batch, faults)
         step.predicates = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sage.errors import DecodeFailure, InvalidTopology, NotFound
+from sage.errors import DecodeFailure, InvalidTopology, NotFound, UnknownName
 from sage.model import dead_letter_headers as names
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers, Record
@@ -15,6 +15,7 @@ from sage.ports import RawMessage
 from sage.runtime.state.envelope import Envelope
 from sage.runtime.steps.codec import BYTES_MARK, decoder
 from sage.runtime.steps.outputs import record_id_of
+from sage.spec.suggest import hint
 from sage.testing.broker import InMemoryClients
 
 
@@ -63,9 +64,19 @@ class Results:
         self._clients = clients
 
     def records(self, step: str, branch: str | None) -> list[Record[Any]]:
-        """What stands on a step's output topics."""
+        """What stands on a step's output topics.
+
+        Raises:
+            UnknownName: nobody reads such a branch of the step, so that it has no topic.
+        """
         found: list[Record[Any]] = []
-        for topic, written in dict(self._places(step, branch)).items():
+        places = dict(self._places(step, branch))
+        if branch is not None and not places:
+            others = {output.branch for stage in self._plan.stages for output in stage.outputs if output.step == step}
+            near = hint(branch, [other for other in others if other], what="branches")
+            known = near if any(others) else "it has none that is read"
+            raise UnknownName(f"{step} gives nothing to a branch {branch!r}; {known}")
+        for topic, written in places.items():
             decode = decoder(written)
             found += [_record(message, decode) for message in self._messages(topic)]
         return found
@@ -112,7 +123,9 @@ class Results:
         if data is None:
             return None
         state, model = Envelope.decode(data).state, stage.steps[0].state
-        return state if state is None or model is None else model.model_validate(state)
+        if state is None or model is None:
+            return state
+        return model.model_validate(state, by_alias=True, by_name=True)  # it is kept by its fields' own names
 
     def committed(self) -> dict[str, dict[TopicPartition, int]]:
         """Committed offsets by stage."""

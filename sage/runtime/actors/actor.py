@@ -264,6 +264,7 @@ class Actor:
         self.task.lost(kept)
         commits = self._takeover.prepare(kept) if kept else {}
         self._note_committed(commits)  # a commit without an answer may have happened
+        self._unclaimed = {p: commits[p] for p in self._unclaimed if p in commits}  # our name goes beside that one, too
         self._holds.release(kept)  # before the task holds again what it must restore first
         self.task.assigned(commits)
         self._start_at(commits)

@@ -14,7 +14,6 @@ import orjson
 from sage.errors import DecodeFailure, RecordFailure
 from sage.model.identity import SAGE_ID
 from sage.model.partition import TopicPartition
-from sage.model.retry_headers import ATTEMPTS as RETRIED
 from sage.ports import ProducerFatal, RawMessage, TransactionAbortable
 from sage.runtime.batches.outbox import Outbox
 from sage.runtime.batches.record_work import RecordWork
@@ -52,7 +51,7 @@ class FastMap:
         """Run ``messages`` in order, until ``is_over``. Raises what the careful way raises."""
         self.met_retry = False
         self._reached = reached = {}
-        done = careful = 0
+        done, careful, topic = 0, 0, self._topic
         function, target, produce, roots = self._function, self._target, self._outbox.produce, self._arrivals.roots
         loads, dumps, send, complete = orjson.loads, orjson.dumps, self._outbox.send, self._arrivals.completed
         sampled = self._tracer.sampled if self._tracer is not None else None
@@ -60,11 +59,11 @@ class FastMap:
             for message in messages:
                 headers, value = message.headers(), message.value()
                 partition, offset = message.partition(), message.offset()
-                last = headers[-1][0] if headers else None
-                known = last == SAGE_ID
-                if not known and last == RETRIED:
+                if message.topic() != topic:  # by its topic, not its headers: others may write there, too
                     self.met_retry = True
                     break
+                last = headers[-1][0] if headers else None
+                known = last == SAGE_ID
                 if value is None or (not known and last == MARK) or (sampled and headers and sampled(headers)):
                     self._work.run(message)
                     reached[partition] = offset

@@ -15,7 +15,6 @@ from sage.errors import DecodeFailure
 from sage.model.identity import MAX_LENGTH, SAGE_ID, extended
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers
-from sage.model.retry_headers import ATTEMPTS as RETRIED
 from sage.ports import ProducerFatal, RawMessage, TransactionAbortable
 from sage.runtime.batches.outbox import Outbox
 from sage.runtime.batches.record_work import RecordWork
@@ -72,15 +71,16 @@ class FastProcess:
         self._reached = reached = {}
         done = careful = self._written = 0
         decode, roots, complete, keyed = self._decode, self._arrivals.roots, self._arrivals.completed, self._keyed
+        topic = self._topic
         sampled = self._tracer.sampled if self._tracer is not None else None
         try:
             for message in messages:
                 headers, data, key = message.headers(), message.value(), message.key()
                 partition, offset = message.partition(), message.offset()
-                last, record_id = headers[-1] if headers else (None, None)
-                if last == RETRIED:
+                if message.topic() != topic:  # by its topic, not its headers: others may write there, too
                     self.met_retry = True
                     break
+                last, record_id = headers[-1] if headers else (None, None)
                 if data is None or key is None or last == MARK or (sampled and headers and sampled(headers)):
                     self._work.run(message)
                     careful += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sage.errors import RecordTooLarge
+from sage.errors import RecordTooLarge, SageError
 from sage.model.record import Headers
 from sage.ports import DeliveryFailure, Producer, ProducerFatal, TransactionAbortable
 from sage.runtime.actors.transaction import Aborted, Replaced, Transactions
@@ -30,6 +30,7 @@ class Outbox:
         self._transactions = transactions
         self._held: list[tuple[Any, ...]] | None = None
         self._held_bytes = 0
+        self._left_out: SageError | None = None
 
     @property
     def producer(self) -> Producer:
@@ -47,7 +48,15 @@ class Outbox:
     def begin(self) -> None:
         """Make sure that what is produced now is in a transaction, where that is asked for. Raises Replaced."""
         if self._transactions is not None and self._held is None:
+            if not self._transactions.is_open:
+                self._left_out = None
             self._transactions.begin()
+
+    def refuse_part(self) -> None:
+        """Raises what kept an output out of the open transaction: others of its record, or of its turn, are in it, so
+        that it must not be committed, also when the stage stops for just that."""
+        if self._left_out is not None:
+            raise self._left_out
 
     @property
     def is_full(self) -> bool:
@@ -127,6 +136,11 @@ class Outbox:
                 return
             except BufferError:
                 self.producer.poll(0.1)
+            except RecordTooLarge:
+                raise
+            except SageError as error:
+                self._left_out = error
+                raise
 
     def check_size(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None) -> None:
         """Raises RecordTooLarge for what ``send`` would refuse."""

@@ -17,7 +17,7 @@ from sage.runtime.steps.outputs import Output, headers_of, needs_trace, timestam
 from sage.runtime.steps.stage_context import Identity, StageSetting
 
 if TYPE_CHECKING:
-    from sage.runtime.state.stage_state import Fired, StageState
+    from sage.runtime.state.stage_state import Fired, Staged, StageState
     from sage.runtime.state.work import KeyedWork
     from sage.spec.context import Context
 
@@ -83,14 +83,19 @@ class RecordWork:
             return
         if give_up is not None:
             give_up()
-            work: KeyedWork | None = self._state.begin_timer(fired)  # it is no longer set in that
+            staged: Staged | None = self._without_timer(self._state, fired)
         else:
-            work = self._run_timer(self._state, fired)
-        if work is not None:
-            self._state.prepare([self._state.finish(fired.partition.partition, work)])
+            staged = self._run_timer(self._state, fired)
+        if staged is not None:
+            self._state.prepare([staged])
             self._state.timer_done(fired)
 
-    def _run_timer(self, state: StageState, fired: Fired) -> KeyedWork | None:
+    @staticmethod
+    def _without_timer(state: StageState, fired: Fired) -> Staged:
+        """Its key as it was, with the timer no longer set."""
+        return state.finish(fired.partition.partition, state.begin_timer(fired))
+
+    def _run_timer(self, state: StageState, fired: Fired) -> Staged | None:
         """What it did to its key; ``None`` where it is to be tried again."""
         self._chain.restart()
         step = self._chain.current
@@ -98,7 +103,7 @@ class RecordWork:
         work = self._chain.keyed = state.begin_timer(fired)
         try:
             outputs = self._chain.run_timer(fired.due.name, fired.message, fired.record_id)
-            self._send(fired.message, outputs, None)
+            staged = self._finish_work(state, fired.message, outputs, work, None)
         except (TransactionAbortable, ProducerFatal):
             raise
         except Exception as error:
@@ -108,9 +113,9 @@ class RecordWork:
                 return None
             if decision.action == "bury":
                 self.bury(fired.message, error, step, attempts)
-            return state.begin_timer(fired)  # what the failed try changed is dropped; the timer is no longer set
+            return self._without_timer(state, fired)  # what the failed try changed is dropped
         self._chain.count(failed=False)
-        return work
+        return staged
 
     def refuse(self, message: RawMessage, error: RecordTooLarge) -> None:
         """The broker refused an output of ``message`` for its size: what the last step's ``on_error`` says."""
@@ -172,12 +177,21 @@ class RecordWork:
     def _finish_keyed(
         self, state: StageState, message: RawMessage, outputs: Sequence[Output], work: KeyedWork, span: Span | None
     ) -> None:
-        # All that can fail for the record comes before its change is seen by the next one.
+        state.prepare([self._finish_work(state, message, outputs, work, span)])
+
+    def _finish_work(
+        self, state: StageState, message: RawMessage, outputs: Sequence[Output], work: KeyedWork, span: Span | None
+    ) -> Staged:
+        # All that can fail for the record comes before its change is seen by the next one, and before it is sent.
         came = message.headers()
         self._refuse_oversize(outputs, came, self._setting.tracer.start_root() if needs_trace(came) else ())
         staged = state.finish(message.partition(), work)
-        self._send(message, outputs, span)
-        state.prepare([staged])
+        try:
+            self._send(message, outputs, span)
+        except BaseException:
+            staged.withdraw()
+            raise
+        return staged
 
     def _send(self, message: RawMessage, outputs: Sequence[Output], span: Span | None) -> None:
         tracer = self._setting.tracer

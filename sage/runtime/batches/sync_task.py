@@ -247,6 +247,10 @@ class SyncTask:
         offset, tries = self._attempts.get(at, (-1, 0))
         if isinstance(view, Retried):
             attempts = view.attempts
+            if self._has_double(at, message, view):
+                self._parked.leave(at, message.offset(), message.key(), Origin.of(view))
+                self._positions.passed(at, message.offset())
+                return
             if self._is_overtaken(at, message, view):
                 self._park(message, view, at, attempts, view.due)
                 return
@@ -269,8 +273,15 @@ class SyncTask:
             self._parked.leave(at, message.offset(), message.key(), Origin.of(view))
         self._positions.passed(at, message.offset())
 
-    def _is_overtaken(self, at: TopicPartition, message: RawMessage, view: RawMessage) -> bool:
+    def _has_double(self, at: TopicPartition, message: RawMessage, view: Retried) -> bool:
+        """Whether the same record comes again: to put both there again would multiply them with every death."""
+        doubled = self._keeps_keys and self._parked.has_double(at.partition, message.key(), Origin.of(view))
+        return doubled and not self._refusals.is_condemned(at, message.offset())
+
+    def _is_overtaken(self, at: TopicPartition, message: RawMessage, view: Retried) -> bool:
         """Whether an earlier record of its key went to the end of the retry topic, so that it must go there too."""
+        if not view.tells_its_place:  # put there again it would have one, which may be another one's
+            return False
         overtaken = self._keeps_keys and self._parked.is_overtaken(at.partition, message.key(), Origin.of(view))
         return overtaken and not self._refusals.is_condemned(at, message.offset())
 
@@ -292,6 +303,7 @@ class SyncTask:
             stage.ordering == "partition"
             or not stage.retry_topic
             or (waits_for_nobody and self._parked.is_alone(at.partition, message.key()))
+            or (isinstance(view, Retried) and not view.tells_its_place)
         ):
             self._hold(at, message.offset(), later.delay, later.attempts)
         else:
@@ -369,6 +381,8 @@ class SyncTask:
         """At-least-once: flush, look at the failures, and only then give the offsets."""
         positions, state = self._positions, self._state
         is_dirty = state is not None and state.is_dirty
+        if self._outbox.is_transactional:
+            self._outbox.refuse_part()
         if not (is_dirty or positions.moved):
             return dict(positions.next)
         if self._outbox.is_transactional:

@@ -20,6 +20,7 @@ from sage.runtime.actors.holds import Holds
 from sage.runtime.batches.outbox import Outbox
 from sage.runtime.batches.refusals import FLUSH_TIMEOUT
 from sage.runtime.concurrent.bridge import Bridge
+from sage.runtime.concurrent.flight import Flight
 from sage.runtime.concurrent.flights import Flights
 from sage.runtime.concurrent.prefix import PrefixSender
 from sage.runtime.retries.parking import ScanParked
@@ -61,6 +62,8 @@ class AsyncTask:
         self._producer = producer
         self._outbox = outbox
         self._sender = PrefixSender(setting, outbox) if outbox is not None else None
+        self._unsent: list[Flight] = []
+        self._unanswered: list[Flight] = []
         self._bridge = bridge
         self._scan = scan
         self._state = state
@@ -71,8 +74,11 @@ class AsyncTask:
         self._was_full = False
         self._look_at = 0.0
         self._unsettled = False
+        self._stopped: SageError | None = None
         self._holds: Holds | None = None
-        self._flights = Flights(setting, producer, journal, state)
+        sends = producer if producer is not None else outbox
+        assert sends is not None, "records leave by a producer or as a prefix"
+        self._flights = Flights(setting, producer, journal, state, sends.check_size)
         self._window = self._flights.window
 
     @property
@@ -226,7 +232,11 @@ class AsyncTask:
         if not self._unsettled:
             return {}
         if self._outbox is not None:
-            return self._prepared(self._outbox)
+            try:
+                return self._prepared(self._outbox)
+            except SageError as error:
+                self._stopped = error  # what was not sent counts as prepared: the last checkpoint must not be made
+                raise
         busy = not self.idle()
         settled = self._bridge.call(self._flights.settled())
         self._unsettled = busy
@@ -238,13 +248,16 @@ class AsyncTask:
         state = self._state
         if state is not None:
             state.prepare(flight.keyed for flight in ready if flight.keyed is not None)
-        if ready or (state is not None and state.is_dirty):
+        self._unsent += ready
+        if self._unsent or (state is not None and state.is_dirty):
             if state is not None and not outbox.is_transactional and not state.is_ours():
-                self.aborted(())
                 return {}
             outbox.begin()
-            self._sender.send(ready)
+            sending, self._unsent = self._unsent, []
+            self._sender.send(sending)
+            self._unanswered += sending
         if outbox.is_transactional:
+            self._unanswered = []  # the commit answers for all
             if state is not None:
                 state.write_changes(outbox)
             return offsets
@@ -253,16 +266,23 @@ class AsyncTask:
             # Only now: a change must not outlive, in the changelog, a refused output.
             state.write_changes(outbox)
             failures = self._answers(outbox)
-        if failures is None or failures:
-            self.aborted(failures or ())
+        if failures is None:
+            return {}  # asked for again at the next checkpoint: to send again meanwhile would only double
+        if failures:
+            self.aborted(failures)
             return {}
-        for flight in ready:
+        self._taken()
+        return offsets
+
+    def _taken(self) -> None:
+        """The broker has all that was sent, and the changes of state."""
+        taken, self._unanswered = self._unanswered, []
+        for flight in taken:
             flight.taken = True
         if self._state is not None:
             self._state.keep_changes()
-            if any(flight.timer is not None for flight in ready):
+            if any(flight.timer is not None for flight in taken):
                 self._bridge.call(self._flights.committed({}))  # no offset may move for long: they are done now
-        return offsets
 
     def _answers(self, outbox: Outbox) -> list[DeliveryFailure] | None:
         """What the broker did not take of all that was sent; ``None`` where it has not answered in time."""
@@ -289,6 +309,7 @@ class AsyncTask:
     def aborted(self, failures: Sequence[DeliveryFailure]) -> None:
         """Send the same again at the next checkpoint: no call is made twice for it."""
         if self._sender is not None:
+            self._unsent, self._unanswered = [], []
             self._bridge.call(self._flights.unprepare())
             if self._state is not None:
                 self._state.forget_changes()
@@ -329,6 +350,7 @@ class AsyncTask:
     def drain(self, timeout: float) -> None:
         """Finish the window; what takes longer is not committed, and the log says how much that is."""
         self._bridge.call(self._flights.drain(timeout))
+        self._raise_failure()  # whatever is left waits for nothing
         if left := self._flights.unfinished:
             logger.warning(
                 '%s step "%s": %d %s still at work after %.0f s; not committed, so read again',
@@ -348,6 +370,6 @@ class AsyncTask:
                     sends.close()
 
     def _raise_failure(self) -> None:
-        failure: SageError | None = self._flights.failure
+        failure: SageError | None = self._stopped or self._flights.failure
         if failure is not None:
             raise failure

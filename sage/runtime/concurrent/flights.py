@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sage.errors import SageError, StageStopped
+from sage.errors import RecordTooLarge, SageError, StageStopped
 from sage.model.partition import TopicPartition
 from sage.ports import Producer, RawMessage
 from sage.runtime.actors.commit_text import JournalMark
@@ -26,14 +26,17 @@ from sage.runtime.concurrent.window import Window
 from sage.runtime.concurrent.work import work_of
 from sage.runtime.retries.intake import Intake, Retried
 from sage.runtime.retries.parked_keys import Origin, ParkedKeys
-from sage.runtime.retries.parking import parked
+from sage.runtime.retries.parking import Parked, parked
 from sage.runtime.steps.input_decoder import InputDecoder
 from sage.runtime.steps.outputs import Output
 from sage.runtime.steps.stage_context import Identity, StageSetting
 
 if TYPE_CHECKING:
     from sage.runtime.journal import Journal
-    from sage.runtime.state.stage_state import Fired, StageState
+    from sage.runtime.state.stage_state import CheckSize, Fired, StageState
+
+LOOK_AGAIN = 0.2
+"""Seconds until a record that is too large for the retry topic looks again whether its key still has others there."""
 
 
 class Flights:
@@ -43,11 +46,13 @@ class Flights:
         producer: at-least-once without state: outputs leave as records finish. ``None``: they leave as a prefix.
         journal: of external calls, where the step makes any.
         state: keyed state, of a ``process`` step.
+        check_size: raises RecordTooLarge for what would not leave.
     """
 
     def __init__(
-        self, setting: StageSetting, producer: Producer | None, journal: Journal | None, state: StageState | None
-    ) -> None:
+        self, setting: StageSetting, producer: Producer | None, journal: Journal | None, state: StageState | None,
+        check_size: CheckSize,
+    ) -> None:  # fmt: skip
         (self._step,) = setting.steps
         self._setting = setting
         stage = setting.stage
@@ -58,6 +63,7 @@ class Flights:
         self.parked = ParkedKeys()
         self.journal = journal
         self._state = state
+        self._check_size = check_size
         self._turns = Turns(
             setting, work, finished=self._finished, buried=self._bury, parking=self._parks, failed=self._stop
         )
@@ -235,6 +241,8 @@ class Flights:
     def _parks(self, flight: Flight, delay: float | None) -> bool:
         """Put a record into the retry topic instead of running or keeping it; whether that is the thing to do.
 
+        One that does not fit there waits in front of its lane, however long.
+
         ``delay``: it failed and may be tried again then; ``None``: it is its turn to run.
         """
         stage, at = self._setting.stage, flight.home.partition
@@ -244,11 +252,24 @@ class Flights:
             return False
         due = 0 if delay is None else self._setting.clock.now_ms() + int(delay * 1000)
         attempts = 0 if delay is None else flight.attempts
+        record = parked(flight.message, stage.retry_topic, at.partition, attempts=attempts, due=due)
+        if not self._fits(record):
+            if delay is None:  # it may not overtake those of its key that are there
+                flight.not_before = asyncio.get_running_loop().time() + LOOK_AGAIN
+            return False
         self.has_parked = True
-        flight.parked = parked(flight.message, stage.retry_topic, at.partition, attempts=attempts, due=due)
+        flight.parked = record
         if stage.ordering == "key":
             self.parked.park(at, flight.offset, flight.message.key())
         self._finished(flight, [])
+        return True
+
+    def _fits(self, record: Parked) -> bool:
+        """Whether a record that is at the limit already has room for the retry topic's headers."""
+        try:
+            self._check_size(record.topic, record.value, record.key, record.headers)
+        except RecordTooLarge:
+            return False
         return True
 
     def _finished(self, flight: Flight, outputs: list[Output]) -> None:
@@ -260,7 +281,7 @@ class Flights:
                 number = flight.home.partition.partition
                 flight.keyed = self._state.finish(number, self._state.begin_timer(flight.timer))
             self._state.timer_done(flight.timer)
-        if flight.is_retry and self._setting.stage.ordering == "key":
+        if isinstance(flight.message, Retried) and self._setting.stage.ordering == "key":
             origin = Origin.of(flight.message)
             self.parked.leave(flight.home.partition, flight.offset, flight.message.key(), origin)
         if self.journal is not None and flight.timer is None and flight.parked is None:
@@ -299,6 +320,8 @@ class Flights:
             self.retried_under_way -= flight.is_retry
         if flight.parked is not None:
             return  # counted when its outcome is known
+        if flight.letter is not None and not flight.is_retry:
+            self.parked.give_up(home.partition, flight.offset)
         counters = self._step.counters
         counters.read += 1
         if flight.letter is None and not flight.skipped:
@@ -318,14 +341,14 @@ class Flights:
 
     async def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """All before these offsets is safe, and of timers all that is prepared: they move no offset."""
-        for partition, offset in offsets.items():
-            self.parked.committed(partition, offset)
-            if self.journal is not None:
-                self.journal.committed(partition, offset)
         if self._at_once is None:
             for partition, home in self._homes.items():
                 for flight in home.take_committed(offsets.get(partition)):
                     self._done(flight)
+        for partition, offset in offsets.items():
+            self.parked.committed(partition, offset)
+            if self.journal is not None:
+                self.journal.committed(partition, offset)
 
     async def unprepare(self) -> None:
         """The checkpoint was thrown away: what was in it waits for the next one. Not what an earlier one had made

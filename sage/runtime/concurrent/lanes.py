@@ -67,7 +67,7 @@ class Lanes:
                 break
             while lane.queue and len(taken) < most:
                 taken.append(lane.queue.popleft())
-                if alone:
+                if alone or (lane.queue and lane.queue[0].alone):
                     break
             if alone:
                 break

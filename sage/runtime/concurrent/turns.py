@@ -39,7 +39,7 @@ class Turns:
         finished: called with a record and its outputs.
         buried: called with a record that is dead, and why.
         parking: called with a record whose turn it is (``None``) or which failed and may be tried again after so many
-            seconds; true where it went into the retry topic instead.
+            seconds; true where it went into the retry topic instead. It may put off what it does not take.
         failed: called when the stage must stop.
     """
 
@@ -97,14 +97,24 @@ class Turns:
         while not self._stopped and self._running < self._setting.stage.concurrency and self._lanes.ready:
             taken = self._lanes.take(self._work.size)
             flights = [flight for flight in taken if flight.home.alive and not flight.home.closing]
-            flights = self._without_early(flights)
-            flights = [flight for flight in flights if not self._parking(flight, None)]
+            flights = self._without_early(self._without_parked(flights))
             if len(flights) < len(taken):
                 self._release(
                     [flight for flight in taken if flight not in flights and flight.lane not in self._blocked]
                 )
             if flights:
                 self._run(flights)
+
+    def _without_parked(self, flights: list[Flight]) -> list[Flight]:
+        """Those of keys that have others in the retry topic go there too, but for what is behind one that can't."""
+        kept: list[Flight] = []
+        waiting: set[Lane | None] = set()
+        for flight in flights:
+            if flight.lane in waiting or not self._parking(flight, None):
+                kept.append(flight)
+                if flight.not_before:
+                    waiting.add(flight.lane)
+        return kept
 
     def _without_early(self, flights: list[Flight]) -> list[Flight]:
         """Records before their time wait in front of their lanes; those behind them in the lane wait too."""
@@ -157,7 +167,7 @@ class Turns:
                 self._try_alone(flights)
                 return
             for flight in flights:
-                if flight.home.alive:
+                if flight.home.alive and not (len(flights) > 1 and self._is_kept_for_itself(flight, error, waiting)):
                     self._deal_with(flight, error, waiting)
         else:
             for flight, result in zip(flights, results, strict=True):
@@ -197,6 +207,16 @@ class Turns:
             flight.attempts = 0
         self._lanes.put_back(flights)
         self._release(flights)
+
+    def _is_kept_for_itself(self, flight: Flight, error: Exception, waiting: dict[Flight, float]) -> bool:
+        """Whether its tries in micro-batches are used up, so that the last one is its own: what looks like trouble of
+        a service may be made by one record of the batch."""
+        if not self._recovery.is_used_up(error, flight.attempts):
+            return False
+        flight.alone = True
+        flight.attempts -= 1
+        waiting[flight] = 0.0
+        return True
 
     def _deal_with(self, flight: Flight, error: Exception, waiting: dict[Flight, float]) -> None:
         """Decide on a failed record; one that is to be tried again goes to ``waiting``, with the seconds until then."""

@@ -37,6 +37,8 @@ class Verdict(enum.Enum):
 
 def classify(error: BaseException) -> Verdict:
     """Whether another try can help (RETRY), only this record is bad (DEAD), or every record will fail (STOP)."""
+    if isinstance(error, BaseExceptionGroup):
+        return _of_group({classify(one) for one in error.exceptions})
     for kinds, verdict in _BY_CLASS:
         if isinstance(error, kinds):
             return verdict
@@ -75,6 +77,13 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Verdict], ...] = (
     ((ConnectionError, TimeoutError, InterruptedError), Verdict.RETRY),
 )
 """The first line that fits decides."""
+
+
+def _of_group(verdicts: set[Verdict]) -> Verdict:
+    """Of several errors at once, as of an ``asyncio.TaskGroup``: another try helps only where it helps against all."""
+    if Verdict.STOP in verdicts:
+        return Verdict.STOP
+    return Verdict.DEAD if Verdict.DEAD in verdicts else Verdict.RETRY
 
 
 _NETWORK = frozenset(

@@ -15,9 +15,10 @@ class Retried:
     Attributes:
         due: milliseconds since the epoch before which it is not tried again; 0 is at once.
         attempts: tries so far.
+        tells_its_place: whether it says where it was first read; what others write there may not.
     """
 
-    __slots__ = ("_headers", "_message", "_offset", "_partition", "_topic", "attempts", "due")
+    __slots__ = ("_headers", "_message", "_offset", "_partition", "_topic", "attempts", "due", "tells_its_place")
 
     def __init__(self, message: RawMessage, default_topic: str) -> None:
         came = message.headers() or []
@@ -27,6 +28,7 @@ class Retried:
         self._topic = found.get(names.TOPIC, default_topic)
         self._partition = _number(found.get(names.PARTITION), message.partition())
         self._offset = _number(found.get(names.OFFSET), message.offset())
+        self.tells_its_place = names.TOPIC in found and found.get(names.OFFSET, "").isdecimal()
         self.due = _number(found.get(names.DUE), 0)
         self.attempts = _number(found.get(names.ATTEMPTS), 0)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sage.model.partition import TopicPartition
-from sage.ports import RawMessage
+from sage.runtime.retries.intake import Retried
 
 
 class Origin(NamedTuple):
@@ -23,9 +23,9 @@ class Origin(NamedTuple):
     offset: int
 
     @classmethod
-    def of(cls, view: RawMessage) -> Origin:
-        """Of a record as its stage sees it."""
-        return cls(sys.intern(view.topic()), view.offset())
+    def of(cls, view: Retried) -> Origin:
+        """Of a record from the retry topic; one that does not tell its place has one that is nobody else's."""
+        return cls(sys.intern(view.topic()), view.offset() if view.tells_its_place else -1 - view.offset())
 
 
 class ParkedKeys:
@@ -58,6 +58,13 @@ class ParkedKeys:
             return False
         return waiting[key][0] < origin
 
+    def has_double(self, partition: int, key: bytes | None, origin: Origin) -> bool:
+        """Whether the record is there once more further back: a worker that died had put it there again, and not yet
+        committed that it did."""
+        origins = self._waiting.get(partition, {}).get(key, ()) if key is not None else ()
+        following = bisect_left(origins, origin) + 1
+        return following < len(origins) and origins[following] == origin
+
     def is_alone(self, partition: int, key: bytes | None) -> bool:
         """Whether no other key is parked there."""
         return self._waiting.get(partition, {}).keys() == {key}
@@ -75,6 +82,13 @@ class ParkedKeys:
         """
         if key is not None and self._remove(at.partition, key, origin):
             self._uncommitted.setdefault(at, {})[offset] = (key, origin, False)
+
+    def give_up(self, at: TopicPartition, offset: int) -> None:
+        """If the record read at ``offset`` of ``at`` was to be parked: the retry topic did not take it, and it is
+        dead. Later ones of its key need not wait for it."""
+        waiting = self._uncommitted.get(at)
+        if waiting and (found := waiting.pop(offset, None)) is not None:
+            self._remove(at.partition, found[0], found[1])
 
     def committed(self, at: TopicPartition, next_offset: int) -> None:
         """Changes before this offset are final."""

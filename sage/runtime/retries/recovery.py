@@ -56,6 +56,10 @@ class Recovery:
                 return Decision("retry", delay)
         return self._last_action(error, message, attempts)
 
+    def is_used_up(self, error: BaseException, attempts: int) -> bool:
+        """Whether another try might have helped, and there is none left after ``attempts``."""
+        return attempts >= self.retry.attempts and classify(error) is Verdict.RETRY
+
     def _last_action(self, error: BaseException, message: RawMessage, attempts: int) -> Decision:
         place = f"{message.topic()}-{message.partition()}@{message.offset()}"
         if self.has_branch:

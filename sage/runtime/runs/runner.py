@@ -190,6 +190,7 @@ class TopologyRunner:
         """Drain all stages within ``timeout`` seconds, all together: sources first, then down the graph."""
         if self._stopped:
             return
+        had_failed = self.failed
         self._stopped = True
         deadline = time.monotonic() + timeout
         for hosted in reversed(self._hosted):  # the sources were added last
@@ -204,6 +205,8 @@ class TopologyRunner:
             self._housekeeping.stop()
         for alarm in self.alarms:
             logger.error("%s stops with an alarm: %s", self.plan.name, alarm)
+        if self.failed and not had_failed:
+            logger.error("%s: a step failed while it was being stopped: %s", self.plan.name, self.failure)
         if self._admin is not None:
             self._admin.close()
         self._world.stores.close()
@@ -252,6 +255,16 @@ class TopologyRunner:
         return False
 
     @property
+    def failure(self) -> SageError | None:
+        """What stopped the first stage that stopped by itself."""
+        error = self._failures.first
+        if error is None or isinstance(error, SageError):
+            return error
+        wrapped = StageStopped(f"{type(error).__name__}: {error}", where=self.plan.name)
+        wrapped.__cause__ = error
+        return wrapped
+
+    @property
     def failed(self) -> bool:
         """Whether a stage stopped."""
         return self._failures.first is not None
@@ -269,12 +282,8 @@ class TopologyRunner:
             raise DeadlineExceeded("the run took longer than it was given")
 
     def _raise_failure(self) -> None:
-        error = self._failures.first
-        if error is None:
-            return
-        if isinstance(error, SageError):
+        if (error := self.failure) is not None:
             raise error
-        raise StageStopped(f"{type(error).__name__}: {error}", where=self.plan.name) from error
 
     def _partitions(self) -> dict[str, int]:
         return {name: info.partitions for name, info in self._topics.items()}

@@ -263,8 +263,10 @@ class SourceTask:
     async def _keep_position(self) -> None:
         while True:
             await asyncio.sleep(self._output.interval)
-            if self._position != self._saved.position:
-                await self._checkpoint(exhausted=False)
+            async with self._between_records:
+                # Only here: the reader may just have said that all is read, which this would take back.
+                if self._position != self._saved.position:
+                    await self._write(exhausted=False)
 
     async def _give(self, value: Any, position: Json) -> None:
         record = value if isinstance(value, Record) else Record(value)
@@ -292,18 +294,21 @@ class SourceTask:
         No record is given meanwhile, or the broker's answers would never be complete.
         """
         async with self._between_records:
-            reached = SourcePosition(self._saved.epoch, self._position, exhausted, self._run if exhausted else "")
-            try:
-                self._refuse_after_a_loss()
-                await self._output.save(reached)
-            except asyncio.CancelledError:
-                self._is_behind = True  # nobody waits for the answer any more, so nothing may be built upon it
-                raise
-            except (TransientFailure, StageStopped):
-                self._is_behind = True
-                self._position = self._saved.position  # what comes after it may be among what was not taken
-                raise
-            self._saved = reached
+            await self._write(exhausted=exhausted)
+
+    async def _write(self, *, exhausted: bool) -> None:
+        reached = SourcePosition(self._saved.epoch, self._position, exhausted, self._run if exhausted else "")
+        try:
+            self._refuse_after_a_loss()
+            await self._output.save(reached)
+        except asyncio.CancelledError:
+            self._is_behind = True  # nobody waits for the answer any more, so nothing may be built upon it
+            raise
+        except (TransientFailure, StageStopped):
+            self._is_behind = True
+            self._position = self._saved.position  # what comes after it may be among what was not taken
+            raise
+        self._saved = reached
 
     def _refuse_after_a_loss(self) -> None:
         """Nothing is given or kept behind records that were not taken, until they are read again."""

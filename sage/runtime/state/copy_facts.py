@@ -70,4 +70,6 @@ def misfit(store: StateStore, wanted: CopyFacts, start: int, end: int) -> str | 
         return "it was made without an index of timers" if wanted.has_timers else "it has timers that nobody hears"
     if wanted.complete - found.complete > MAX_AGE_MS:
         return "it is so old that the changelog may have forgotten deletions"
+    if found.complete - wanted.complete > MAX_AGE_MS:
+        return "the clock was ahead when it was last complete, so that nobody knows its age"
     return None

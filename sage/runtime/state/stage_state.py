@@ -29,6 +29,10 @@ logger = logging.getLogger("sage.runtime")
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for keys whose ttl is over."""
 
+STOPPED_AFTER = 60.0
+"""Seconds between two turns after which this process is taken to have been stopped, as with its machine. So long after
+it nothing is said of its copies: it may have to be told first that they are no longer its own."""
+
 RESTORE_FOR = 0.1
 """Seconds of a turn that a restore may take: partitions that are here already flow on beside it, and a turn may wait as
 long for records that do not come."""
@@ -83,6 +87,8 @@ class StageState:
         self._owned: dict[int, frozenset[TopicPartition]] = {}
         self._facts: dict[int, CopyFacts] = {}
         self._swept = 0.0
+        self._seen_ms = setting.clock.now_ms()
+        self._sure_from = 0.0
         self._too_large: DeliveryFailure | None = None
         self._where = f'{setting.plan.name} step "{setting.stage.name}"'
         self._restores = Restores(
@@ -175,13 +181,22 @@ class StageState:
 
     def _freshen(self, number: int, older_than_ms: int) -> None:
         """Note in a copy that nothing is missing in it; what is owned is complete."""
+        self._notice_a_stop()
         facts, now = self._facts.get(number), self._setting.clock.now_ms()
-        if facts is not None and now - facts.complete > older_than_ms:
+        is_sure = self._setting.clock.monotonic() >= self._sure_from
+        if facts is not None and is_sure and now - facts.complete > older_than_ms:
             self._facts[number] = CopyFacts(facts.topic, now, self._has_timers)
             try:
                 self._facts[number].write(self._tables[number].store)
             except SageError as error:  # at worst the copy is made again
                 logger.warning("%s: %s", self._where, error)
+
+    def _notice_a_stop(self) -> None:
+        """By the wall clock: the other one may stand still while a machine sleeps."""
+        clock, before = self._setting.clock, self._seen_ms
+        self._seen_ms = clock.now_ms()
+        if self._seen_ms - before > STOPPED_AFTER * 1000:
+            self._sure_from = clock.monotonic() + STOPPED_AFTER
 
     def close(self) -> None:
         """Close all copies."""
@@ -280,6 +295,7 @@ class StageState:
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
+        self._notice_a_stop()
         for number, table in self._tables.items():
             if number not in self._restores:
                 table.sweep(self._setting.clock.now_ms())

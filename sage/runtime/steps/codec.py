@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections import abc, deque
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin
 
@@ -57,7 +58,8 @@ def _decode_text(data: bytes) -> str:
 def _typed_decoder(adapter: TypeAdapter[Any]) -> Decode:
     def decode(data: bytes) -> Any:
         try:
-            return adapter.validate_python(_decode_json(data))
+            # Our own edges hold a model's fields by their names, other programs' topics perhaps by their aliases.
+            return adapter.validate_python(_decode_json(data), by_alias=True, by_name=True)
         except ValidationError as error:
             raise DecodeFailure(f"not what the step expects: {_first_problem(error)}") from error
 
@@ -136,10 +138,19 @@ def _adapter(wanted: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(wanted) if names_a_model(wanted) else None
 
 
+_MADE_OF_PARTS = frozenset(
+    {
+        Union, types.UnionType, list, dict, tuple, set, frozenset, deque,
+        abc.Sequence, abc.MutableSequence, abc.Mapping, abc.MutableMapping, abc.Set,
+    }
+)  # fmt: skip
+"""Annotations whose parts are looked at; not Iterable, which is checked only while it is read, in the user's code."""
+
+
 def names_a_model(wanted: Any) -> bool:
     """Whether an annotation asks for more than plain JSON."""
     if isinstance(wanted, type) and not isinstance(wanted, types.GenericAlias):
         return issubclass(wanted, BaseModel) or dataclasses.is_dataclass(wanted)
-    if get_origin(wanted) in (Union, types.UnionType, list, dict, tuple):
+    if get_origin(wanted) in _MADE_OF_PARTS:
         return any(names_a_model(part) for part in get_args(wanted))
     return False

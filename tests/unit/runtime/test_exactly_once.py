@@ -167,6 +167,27 @@ def test_our_name_is_put_beside_the_offsets_though_the_coordinator_was_away_at_f
     assert CommitText.decode(texts(bench)[at()]).transactional_id == transactions_of(actor).id
 
 
+def test_putting_our_name_there_takes_no_commit_back_that_happened_without_an_answer() -> None:
+    bench = sync_bench(**EXACTLY)
+    bench.clients.fail_next_commit(TransientFailure("no coordinator"))  # so that it is put there later
+    actor = bench.actor()
+    turn(bench, actor)
+    producer = transactions_of(actor).producer
+    commit = producer.commit_transaction
+
+    def unanswered(timeout: float = 0) -> None:
+        commit(timeout)
+        raise ProducerFatal("it hangs")
+
+    producer.commit_transaction = unanswered  # type: ignore[method-assign]
+    bench.feed(1, 2)
+    while not committed(bench).get(at()):
+        turn(bench, actor, seconds=0.05)
+    turn(bench, actor, seconds=CLAIM_AGAIN, times=3)
+    assert committed(bench) == {at(): 2}
+    assert CommitText.decode(texts(bench)[at()]).transactional_id == transactions_of(actor).id
+
+
 def test_a_producer_that_is_fenced_before_it_is_of_use_is_replaced_too() -> None:
     bench = sync_bench(**EXACTLY)
     actor = bench.actor()

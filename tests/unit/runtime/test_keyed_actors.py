@@ -10,8 +10,10 @@ import pytest
 
 from sage.errors import StageStopped, TransientFailure
 from sage.ports import ProducerFatal, TopicSpec, TransactionAbortable
+from sage.runtime.batches import sync_task
+from sage.runtime.concurrent import async_task
 from tests.unit.runtime.acting import committed, consumer_of, counting, counting_later, keyed_bench, turn
-from tests.unit.runtime.bench import Bench, at
+from tests.unit.runtime.bench import Bench, at, text
 
 K, L = b"k", b"l"
 EXACTLY: Any = {"guarantee": "exactly_once"}
@@ -106,6 +108,27 @@ def test_what_is_safe_and_owed_is_not_sent_again_with_what_failed_later() -> Non
     settle(bench, actor)
     assert [value for value, _ in bench.out()].count("a") == 1
     assert sorted(set(map(tuple, bench.out()))) == [("a", 1), ("b", 2), ("c", 1)]
+    assert actor.task.idle()
+
+
+@pytest.mark.parametrize("step", [counting, counting_later])
+def test_what_the_broker_is_slow_to_answer_is_waited_for_and_not_sent_again(
+    step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of records was sent once more with every checkpoint of a broker's absence, and all of it arrived."""
+    monkeypatch.setattr(async_task, "FLUSH_TIMEOUT", 0.01)
+    monkeypatch.setattr(sync_task, "FLUSH_TIMEOUT", 0.01)
+    bench = keyed_bench(step)
+    actor = bench.actor()
+    turn(bench, actor)
+    bench.feed("a", keys=[K])
+    with bench.clients.deliveries_held():
+        turn(bench, actor, seconds=1.0, times=4)
+        with bench.clients.down():  # nor when nobody says whether we are still a member
+            turn(bench, actor, seconds=1.0, times=4)
+    bench.feed("b", keys=[K])
+    settle(bench, actor)
+    assert (bench.out(), committed(bench)) == ([["a", 1], ["b", 2]], {at(): 2})
     assert actor.task.idle()
 
 
@@ -214,3 +237,68 @@ def test_inputs_that_are_not_shared_out_alike_stop_a_stage_that_keeps_state(othe
         return
     with pytest.raises(StageStopped, match=r"not shared out alike: {'in': \[0, 1\], 'other': \[0\]}"):
         turn(bench, actor)
+
+
+def oversize(name: str, ctx: Any) -> Iterator[Any]:
+    """What it keeps is more than the changelog would take."""
+    ctx.state["n"] = "n" * 3_000
+    yield name
+
+
+def shapeless(name: str, ctx: Any) -> Iterator[Any]:
+    """What it keeps has no form."""
+    ctx.state["n"] = object()
+    yield name
+
+
+async def oversize_later(name: str, ctx: Any) -> AsyncIterator[Any]:
+    for item in oversize(name, ctx):
+        yield item
+
+
+async def shapeless_later(name: str, ctx: Any) -> AsyncIterator[Any]:
+    for item in shapeless(name, ctx):
+        yield item
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize(
+    ("step", "on_timer"),
+    [
+        (ringing, oversize), (ringing, shapeless), (ringing_later, oversize_later), (ringing_later, shapeless_later),
+    ],
+)  # fmt: skip
+def test_a_timer_whose_state_cannot_be_kept_is_dead_and_has_no_output(step: Any, on_timer: Any, guarantee: Any) -> None:
+    """The stage stopped, at each start anew, and had written the output before each time."""
+    bench = keyed_bench(step, on_timer=on_timer, guarantee=guarantee, message_max_bytes=2_500)
+    actor = bench.actor()
+    bench.feed("a", keys=[K])
+    turn(bench, actor, seconds=0.5, times=8)
+    bench.feed("b", keys=[K])
+    turn(bench, actor, seconds=0.1, times=6)
+    assert bench.out() == [["a", 1], ["b", 2]]
+    assert [text(letter)["sage.timer"] for letter in bench.dead()] == ["ring"]
+
+
+def test_a_try_whose_output_cannot_be_sent_for_now_leaves_nothing_in_its_keys_state() -> None:
+    bench = keyed_bench(ringing, on_timer=ring)
+    actor = bench.actor()
+    turn(bench, actor)
+    assert isinstance(actor.task, sync_task.SyncTask)
+    producer = actor.task._outbox.producer
+    produce, failures = producer.produce, list[Exception]()
+
+    def later(topic: str, *others: Any) -> None:
+        if topic == "t.work" and failures:
+            raise failures.pop()
+        produce(topic, *others)
+
+    producer.produce = later  # type: ignore[method-assign]
+    bench.feed("a", keys=[K])
+    for count in (1, 2):  # the record's output, then its timer's
+        failures += [TransientFailure("later")] * 3
+        deadline = bench.clock.monotonic() + 60
+        while len(bench.out()) < count and bench.clock.monotonic() < deadline:
+            turn(bench, actor, seconds=0.1)
+    settle(bench, actor)
+    assert (bench.out(), failures) == ([["a", 1], ["ring", 2]], [])

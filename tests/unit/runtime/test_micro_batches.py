@@ -94,6 +94,25 @@ def test_a_batch_that_met_a_transient_failure_is_tried_again_after_a_wait_in_ord
     assert task.settled() == {at(): 3}
 
 
+@pytest.mark.parametrize("keys", [[None] * 4, [b"a"] * 4, [b"a", b"a", b"b", b"b"]])
+def test_a_record_on_which_a_service_breaks_down_takes_none_of_its_batch_with_it(keys: list[bytes | None]) -> None:
+    """Each try looks like the service's own trouble, as an answer 500 does, and those of the batch are used up."""
+
+    def together(values: list[Any]) -> list[Any]:
+        if -2 in values:
+            raise TransientFailure("500")
+        return [value * 10 for value in values]
+
+    retry: Any = {"attempts": 3}
+    bench = Bench(lambda s: s.map_batches(together, name="batch", max_size=4, max_wait=0.01, retry=retry), parks=False)
+    task = bench.async_task()
+    task.accept(bench.feed(1, -2, 3, 4, keys=keys))
+    bench.run(30)
+    assert (sorted(bench.out()), bench.dead_offsets()) == ([10, 30, 40], [1])
+    assert text(bench.dead()[0])["sage.attempts"] == "3"
+    assert task.settled() == {at(): 4}
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.sampled_from([1, 2, -1])), min_size=1, max_size=12),

@@ -81,6 +81,18 @@ def test_a_flush_times_out_while_deliveries_are_held(clients: InMemoryClients) -
     assert len(clients.messages("t")) == 1
 
 
+def test_a_transaction_is_not_committed_while_deliveries_are_held(clients: InMemoryClients) -> None:
+    producer = clients.producer(transactional_id="mine")
+    producer.init_transactions()
+    producer.begin_transaction()
+    with clients.deliveries_held():
+        producer.produce("t", b"v")
+        with pytest.raises(TransientFailure, match="not all records were delivered in time"):
+            producer.commit_transaction(0.01)
+    producer.commit_transaction(1)
+    assert [message.value() for message in clients.messages("t")] == [b"v"]
+
+
 def test_commits_and_polls_fail_once_when_told_so(clients: InMemoryClients) -> None:
     consumer = member(clients)
     clients.fail_next_commit()

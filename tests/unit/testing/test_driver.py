@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -133,6 +134,48 @@ def test_branches_are_looked_at_by_their_name(sage_driver: MakeDriver) -> None:
     assert (driver.outputs("sort.odd"), driver.outputs("sort.even")) == ([1, 3], [0, 2])
     assert driver.outputs("sort") == [1, 3, 0, 2]
     assert driver.outputs("work") == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [
+        ("sort.od", "sort gives nothing to a branch 'od'; did you mean odd?"),
+        ("work.odd", "work gives nothing to a branch 'odd'; it has none that is read"),
+        ("work.error", "work gives nothing to a branch 'error'; it has none that is read"),
+        ("source.odd", "source gives nothing to a branch 'odd'"),
+    ],
+)
+def test_a_branch_that_is_not_there_is_told_instead_of_being_empty(
+    sage_driver: MakeDriver, branch: str, message: str
+) -> None:
+    builder = StreamBuilder("t")
+    branches: Any = builder.from_collection([], name="source").route({"odd": lambda v: v % 2}, name="sort")
+    branches.odd.map(double, name="work")
+    branches["error"].map(double, name="again")
+    driver = sage_driver(builder)
+    driver.send(1)
+    assert driver.outputs("sort.error") == []
+    with pytest.raises(UnknownName, match=re.escape(message)):
+        driver.outputs(branch)
+
+
+def test_what_can_t_be_sent_or_raised_is_told_with_what_to_give(sage_driver: MakeDriver) -> None:
+    driver = sage_driver(simple())
+    with pytest.raises(SageError, match=r"header 'n' must be text, bytes or None; found 1"):
+        driver.send(1, headers={"n": 1})
+    with pytest.raises(SageError, match=r"fail_next takes an exception; found 'reset'"):
+        driver.fail_next("work", "reset")
+    driver.send(1)
+    assert driver.outputs("work") == [2]
+
+
+def test_a_driver_that_is_closed_says_so() -> None:
+    with TopologyDriver(simple()) as driver:
+        driver.send(1)
+    for move in (lambda: driver.send(2), lambda: driver.advance(1), driver.crash):
+        with pytest.raises(SageError, match="this driver is closed; make another"):
+            move()
+    assert driver.outputs("work") == [2]
 
 
 def test_values_are_plain_when_they_come_out_of_a_topic(sage_driver: MakeDriver) -> None:
@@ -295,6 +338,7 @@ def test_functions_classes_and_sinks_can_be_replaced(sage_driver: MakeDriver) ->
         ("source", double, r"a source can't be overridden; use send\(\) in its place"),
         ("work", 3, "is not a function"),
         ("work", lambda: 1, "takes no value"),
+        ("work", ScriptedChatModel([]), "double calls no chat model; override the step that does"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused_at_once(step: str, override: Any, message: str) -> None:

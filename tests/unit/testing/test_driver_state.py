@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sage.errors import InvalidTopology, UnknownName
 from sage.graph.builder import StreamBuilder
+from sage.spec.component import Operator
 from sage.spec.context import Context
 from sage.testing import Crash
 from tests.unit.testing.driven import MakeDriver, simple
@@ -71,6 +72,19 @@ def test_a_declared_model_comes_back_as_one(sage_driver: MakeDriver) -> None:
     assert driver.state("count", "a") == Count(n=1)
 
 
+def test_a_model_with_other_names_outside_comes_back_by_its_own(sage_driver: MakeDriver) -> None:
+    class Aliased(BaseModel):
+        n: int = Field(0, alias="theNumber")
+
+    def once(value: str, ctx: Context) -> Iterator[int]:
+        ctx.state.n = 7
+        yield 1
+
+    driver = sage_driver(build(once, state=Aliased))
+    driver.send("a")
+    assert driver.state("count", "a").n == 7
+
+
 def test_what_was_cleared_is_nothing(sage_driver: MakeDriver) -> None:
     builder = StreamBuilder("t")
     stream: Any = builder.from_collection([], name="source").key_by(lambda value: "k", name="keyed")
@@ -82,6 +96,41 @@ def test_what_was_cleared_is_nothing(sage_driver: MakeDriver) -> None:
     driver.send("forget")
     driver.advance(1)
     assert driver.state("count", "k") is None
+
+
+def ticked(name: str, ctx: Context) -> Iterator[str]:
+    ctx.state["ticked"] = True
+    yield name
+
+
+def timed(value: str, ctx: Context) -> Iterator[str]:
+    ctx.timer.set("tick", after=5)
+    yield value
+
+
+class Timed(Operator[str, str]):
+    def process(self, value: str, ctx: Context) -> Iterator[str]:
+        yield from timed(value, ctx)
+
+    def on_timer(self, name: str, ctx: Context) -> Iterator[str]:
+        yield from ticked(name, ctx)
+
+
+@pytest.mark.parametrize(("step", "options"), [(timed, {"on_timer": ticked}), (Timed, {})])
+def test_a_timer_can_be_made_to_fail_and_to_be_what_the_process_dies_of(
+    sage_driver: MakeDriver, step: Any, options: Any
+) -> None:
+    driver = sage_driver(build(step, **options))
+    driver.send("a")
+    driver.fail_next("count", Crash(after=True))
+    driver.advance(6)
+    assert driver.outputs("count") == ["a", "tick"]
+    assert driver.state("count", "a") == {"ticked": True}
+    driver.send("b")
+    driver.fail_next("count", ValueError("no"))
+    driver.advance(6)
+    assert sorted(driver.outputs("count")) == ["a", "b", "tick"]
+    assert [(dead.step, dead.message) for dead in driver.dead_letters()] == [("count", "no")]
 
 
 def test_a_step_without_state_says_so(sage_driver: MakeDriver) -> None:

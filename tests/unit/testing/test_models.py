@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import re
+from typing import Any
 
 import pytest
 
-from sage.errors import RateLimited
+from sage.errors import RateLimited, TransientFailure
 from sage.ports import ChatModel, ChatRequest, ChatResponse
 from sage.testing.models import Broken, Delayed, Hanging, ScriptedChatModel, ScriptEnded
 
@@ -41,6 +44,32 @@ async def test_delays_with_the_clock_it_is_given() -> None:
     with pytest.raises(TimeoutError):
         await model.complete(request())
     assert slept == [90.0, 5.0]
+
+
+async def test_a_call_takes_no_longer_than_its_request_allows() -> None:
+    model = ScriptedChatModel([Hanging(), Delayed(90.0, "late"), Delayed(0.0, TimeoutError("of the script")), "then"])
+    short = dataclasses.replace(request(), timeout=0.01)
+    for _ in range(2):
+        with pytest.raises(TransientFailure, match=r"model m did not answer within 0\.01 s; raise `timeout`"):
+            await model.complete(short)
+    with pytest.raises(TimeoutError, match="of the script"):
+        await model.complete(short)
+    assert (await model.complete(short)).text == "then"
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("20 days.", "a script is a list of replies or a function; found '20 days.'"),
+        (None, "a script is a list of replies or a function; found None"),
+        (["a", 5], "reply 2 is no text, response or error: 5"),
+        ([ConnectionError], "reply 1 is the class ConnectionError; write ConnectionError(...)"),
+        ([Delayed(1, Hanging)], "reply 1 is the class Hanging; write Hanging(...)"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_script_that_holds_no_replies_is_told_when_it_is_written(script: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(told)):
+        ScriptedChatModel(script)
 
 
 async def test_streams_its_text_in_pieces() -> None:

@@ -192,6 +192,25 @@ def test_every_error_that_sage_raises_on_purpose_has_its_place_in_the_table() ->
     assert tree(errors.SageError) - covered == {errors.SageError, errors.IndexFilterMissing}
 
 
+async def test_calls_that_failed_together_are_tried_again_where_each_of_them_may_succeed() -> None:
+    async def fails(error: Exception) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    async def together(*failures: Exception) -> Verdict:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                for failure in failures:
+                    group.create_task(fails(failure))
+        assert len(caught.value.exceptions) == len(failures)
+        return classify(caught.value)
+
+    assert await together(ConnectionResetError(), TimeoutError()) is Verdict.RETRY
+    assert await together(ConnectionResetError(), ValueError()) is Verdict.DEAD
+    assert await together(ConnectionResetError(), errors.Unauthorized("no"), ValueError()) is Verdict.STOP
+    assert await together(ExceptionGroup("inner", [TimeoutError()]), TimeoutError()) is Verdict.RETRY
+
+
 async def test_a_name_of_which_every_address_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As asyncio itself tells of it, where a name has more than one address."""
     with socket.create_server(("127.0.0.1", 0)) as server:

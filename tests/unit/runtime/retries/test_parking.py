@@ -20,7 +20,7 @@ from sage.runtime.retries.parked_keys import Origin, ParkedKeys
 from sage.runtime.retries.parking import scan_parked
 from sage.testing.broker import InMemoryClients, InMemoryConsumer
 from sage.testing.virtual_time import ManualClock
-from tests.unit.runtime.acting import committed, turn
+from tests.unit.runtime.acting import GROUP, committed, consumer_of, turn
 from tests.unit.runtime.bench import IN, Bench, at
 
 OFTEN: Any = {"attempts": 10, "backoff": "1s"}
@@ -129,6 +129,43 @@ def test_whoever_fails_and_how_often_keys_keep_their_order_also_for_a_new_owner(
     for key in "abc":
         assert [value for value in bench.out() if value[0] == key] == [f"{key}{number}" for number in range(6)]
     assert bench.dead() == []
+
+
+def test_workers_that_die_do_not_multiply_the_records_that_wait() -> None:
+    """Each had put all of them there once more, and not committed it; the next one did so with all that it found."""
+    flaky = Flaky("a0", "b0")
+    bench = Bench(lambda s: s.map(flaky, name="work", retry={"attempts": 100, "backoff": 1.0, "max_backoff": 1.0}))
+    names = [f"{key}{number}" for key in "ab" for number in range(4)]
+    bench.feed(*names, keys=[name[0].encode() for name in names])
+    run(bench, dying := bench.actor(), seconds=1.0)
+    for _ in range(4):
+        bench.clients._state.faults.commits = [TransientFailure("no coordinator")] * 1_000
+        run(bench, dying, seconds=3.0)
+        consumer_of(dying).abandon()
+        dying.task.lost(sorted(dying.assignment))
+        bench.clients._state.faults.commits = []
+        run(bench, dying := bench.actor(), seconds=0.2)
+    flaky.down.clear()
+    run(bench, dying, seconds=20.0)
+    assert sorted(bench.out()) == names
+    assert len(bench.clients.messages("t.work.retry")) < 40 * len(names)
+
+
+def test_what_others_put_into_the_retry_topic_is_no_double_of_a_record_that_waits() -> None:
+    """Neither tells where it was first read, and they stand where the other one was."""
+    flaky = Flaky("a0", "x1")
+    bench = bench_of(flaky)
+    others = bench.clients.producer()
+    for value in (b'"x0"', b'"x1"'):
+        others.produce("t.work.retry", value, b"a", partition=0)
+    others.flush(0)
+    bench.feed("a0", "a1", keys=[b"a", b"a"])
+    run(bench, first := bench.actor(), seconds=1.0)
+    first.stop(1.0)
+    first.run(lambda _: None)
+    flaky.down.clear()
+    run(bench, bench.actor(), seconds=20.0)
+    assert sorted(bench.out()) == ["a0", "a1", "x0", "x1"]
 
 
 def test_an_asynchronous_record_is_parked_when_half_of_the_window_waits_behind_it() -> None:
@@ -274,3 +311,18 @@ def test_what_others_put_into_the_retry_topic_frees_no_key_of_its_order() -> Non
     parked.rewind(RETRY, 0)
     parked.leave(RETRY, 1, b"a", Origin(IN, 7))
     assert not parked.has(0, b"a")
+
+
+def test_what_others_put_into_the_retry_topic_is_never_taken_for_input() -> None:
+    """Without a key and without headers, as `sage topics produce` writes it."""
+    bench = bench_of(Flaky())
+    others = bench.clients.producer()
+    for number in range(5):
+        others.produce("t.work.retry", b'"x%d"' % number, partition=0)
+    others.flush(0)
+    bench.feed("a0", "a1", keys=[b"a", b"a"])
+    run(bench, actor := bench.actor())
+    assert sorted(bench.out()) == ["a0", "a1", "x0", "x1", "x2", "x3", "x4"]
+    actor.stop(1.0)
+    actor.run(lambda _: None)
+    assert {place.topic: offset for place, offset in bench.clients.committed(GROUP).items()} == {IN: 2, RETRY.topic: 5}

@@ -136,6 +136,31 @@ def test_dead_records_are_counted_by_the_growth_of_their_topic(town: Town) -> No
     assert report.steps["work"].last_error.startswith("TypeError")
 
 
+def test_a_step_that_fails_while_it_is_being_stopped_is_named_and_not_called_slow(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, release = threading.Event(), asyncio.Event()
+
+    async def fails_late(value: Any) -> Any:
+        begun.set()
+        await release.wait()
+        raise NotFound("no such model")  # of every record: the stage stops
+
+    runner = town.runner(lambda s: s.map(fails_late, name="work"))
+    Feed.values.extend(range(5))
+    runner.order_sources(bounded=False)
+    assert begun.wait(30)
+    stopping = threading.Thread(target=runner.stop, args=(20.0,))
+    stopping.start()
+    wait_until(lambda: runner._stopped, what="the stop has begun")
+    town.loop.loop.call_soon_threadsafe(release.set)
+    stopping.join(30)
+    assert isinstance(runner.failure, NotFound)
+    told = [record.getMessage() for record in caplog.records]
+    assert any("a step failed while it was being stopped" in one and "no such model" in one for one in told)
+    assert not any("still at work" in one for one in told)
+
+
 def test_a_run_that_takes_too_long_says_what_it_waited_for(town: Town) -> None:
     release = threading.Event()
 

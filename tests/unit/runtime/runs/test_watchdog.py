@@ -218,6 +218,20 @@ def test_a_slow_stage_that_ends_its_work_when_it_is_drained_ends_without_alarm()
     assert kept.alarms == []
 
 
+def test_a_run_whose_step_failed_while_it_was_being_stopped_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = LocalEnvironment("t")
+    environment.from_collection([1]).map(str, name="work").collect()
+    monkeypatch.setattr(LocalEnvironment, "submit", lambda self: None)
+    monkeypatch.setattr(LocalEnvironment, "run_streaming", lambda self, *, block: None)
+    monkeypatch.setattr(topology_run, "terminal", lambda: SimpleNamespace(note=lambda text: None))
+    monkeypatch.setattr(LocalEnvironment, "failure", StageStopped("its disk is full"))
+    with pytest.raises(StageStopped, match="its disk is full"):
+        topology_run._stream(environment)
+    monkeypatch.setattr(topology_run, "_once", lambda environment, limit: None)  # as SIGTERM ends it
+    with pytest.raises(StageStopped, match="its disk is full"):
+        topology_run._bounded(environment, None, False, 0)
+
+
 def test_a_run_that_stood_still_to_the_end_fails_and_names_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topology_run, "terminal", lambda: SimpleNamespace(note=lambda text: None))
     environment = LocalEnvironment("t")

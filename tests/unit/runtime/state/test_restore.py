@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -192,6 +193,18 @@ def test_a_copy_that_is_too_old_to_know_of_all_deletions_is_made_again(world: Wo
     assert changed is not None
     world.clock.advance_to(world.clock.monotonic() + MAX_AGE_MS / 1000 + 1)
     # The deletion itself was compacted away: nothing is left to read.
+    store.apply({b"sgone": b'{"s":{"n":7}}'}, store.applied)
+    world.restored(store)
+    assert entries(store) == {"a": 1, "gone": 1}
+
+
+def test_a_copy_whose_time_lies_ahead_says_nothing_of_its_age_and_is_made_again(world: World) -> None:
+    """Its worker's clock was wrong then. It would count as fresh for as long as that clock was ahead."""
+    world.write(("a", 1), ("gone", 1))
+    store = world.restored(MemoryStore())
+    facts = CopyFacts.of(store)
+    assert facts is not None
+    replace(facts, complete=facts.complete + 2 * MAX_AGE_MS).write(store)
     store.apply({b"sgone": b'{"s":{"n":7}}'}, store.applied)
     world.restored(store)
     assert entries(store) == {"a": 1, "gone": 1}

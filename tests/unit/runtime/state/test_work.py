@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from sage.errors import RecordFailure, StageStopped
 from sage.runtime.state.envelope import Envelope
@@ -20,6 +20,21 @@ MakeTable = Callable[..., PartitionTable]
 class Cart(BaseModel):
     items: list[str] = Field(default_factory=list)
     n: int = 0
+
+
+class Renamed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    n: int = Field(0, alias="theN")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> int:
+        return 2 * self.n
+
+
+class RenamedOutside(Renamed):
+    model_config = ConfigDict(serialize_by_alias=True)
 
 
 def value(table: PartitionTable, key: bytes = b"k") -> Any:
@@ -97,6 +112,21 @@ def test_a_model_is_given_and_kept(table: MakeTable) -> None:
     work.state.items.append("tea")
     one.stage(work)
     assert value(one) == Cart(items=["tea"])
+
+
+@pytest.mark.parametrize("model", [Renamed, RenamedOutside])
+def test_a_model_with_other_names_outside_and_computed_fields_is_kept(table: MakeTable, model: Any) -> None:
+    one = table(model=model)
+    for count in (1, 2, 3):
+        work = one.begin(b"k", 0)
+        work.state.n += 1
+        one.stage(work)
+        assert value(one).n == count
+    for given in ({"n": 7}, {"theN": 7}):
+        work = one.begin(b"k", 0)
+        work.state = given
+        one.stage(work)
+        assert value(one).n == 7
 
 
 def test_a_mapping_set_on_a_model_step_is_checked_at_once(table: MakeTable) -> None:

@@ -7,13 +7,14 @@ import datetime
 import enum
 import math
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from sage.errors import DecodeFailure, RecordFailure
 from sage.runtime.steps.codec import BYTES_MARK, decoder, encode, handed_over, is_marked, names_a_model
@@ -32,6 +33,14 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 class Question(BaseModel):
     text: str
     weight: int = 1
+
+
+class Renamed(BaseModel):
+    n: int = Field(alias="theN")
+
+
+class RenamedOutside(Renamed):
+    model_config = ConfigDict(serialize_by_alias=True)
 
 
 @dataclasses.dataclass
@@ -124,11 +133,22 @@ def test_a_model_that_the_receiver_names_is_made_and_checked() -> None:
         decoder("json", Question)(b'{"text":"a","weight":"x"}')
 
 
+@pytest.mark.parametrize("model", [Renamed, RenamedOutside])
+def test_a_model_whose_fields_have_other_names_outside_crosses_an_edge_and_comes_from_outside(model: Any) -> None:
+    crossed = encode(model(theN=3))
+    assert crossed is not None
+    assert decoder("json", model)(crossed) == model(theN=3)
+    assert decoder("json", model)(b'{"theN":3}') == model(theN=3)
+    assert handed_over(model(theN=3), model) == model(theN=3)
+
+
 @pytest.mark.parametrize(
     ("annotation", "is_one"),
     [
         (Question, True), (Point, True), (list[Question], True), (dict[str, Point], True), (Question | None, True),
-        (tuple[int, Question], True), (dict, False), (dict[str, int], False), (str | None, False), (Any, False),
+        (tuple[int, Question], True), (Sequence[Question], True), (Mapping[str, Point], True), (set[Point], True),
+        (Iterable[Question], False), (Sequence[int], False), (dict, False), (dict[str, int], False),
+        (str | None, False), (Any, False),
         (None, False), (int, False), (list[int], False),
     ],
 )  # fmt: skip
