@@ -11,9 +11,10 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sage.environments.tracebacks import short_traceback
-from sage.errors import SageError
+from sage.errors import InvalidTopology, SageError
 from sage.graph.builder import StreamBuilder
 from sage.graph.topology import Topology
+from sage.model.duration import seconds
 from sage.plan.explain import explain
 from sage.plan.plan import Plan
 from sage.plan.planner import compile_plan
@@ -66,7 +67,7 @@ class LocalEnvironment(StreamBuilder):
         super().__init__(name, guarantee=guarantee, defaults=defaults)
         self._bootstrap_servers = bootstrap_servers
         self._data_dir = Path(data_dir)
-        self._client_config = dict(kafka or {})
+        self._client_config = self._mapping(kafka, "kafka must be a mapping of properties")
         self._resume = resume
         self._instance: str | None = None
         self._strict_edges = False
@@ -119,7 +120,7 @@ class LocalEnvironment(StreamBuilder):
 
     def set_memory(self, config: Mapping[str, Any] | None = None) -> None:
         """The memory that steps reach: ``None`` is the folder's own; else ``uri``, ``token``, ``embedding``."""
-        self.memory = dict(config or {})
+        self.memory = self._mapping(config, "memory must be a mapping of settings")
 
     def redirect(
         self,
@@ -206,20 +207,21 @@ class LocalEnvironment(StreamBuilder):
         self._running_hash = plan.hash
 
     @short_traceback
-    def run_once(self, timeout: float | None = None) -> RunReport:
+    def run_once(self, timeout: float | str | None = None) -> RunReport:
         """Have the sources give all they have now; return when all of it, and all it caused, has reached sinks
         or dead letters. Retries are waited for. Timers belong to their time and not to a run: those that are not due
         yet stay set, and fire while this environment goes on, or in a later run.
 
         Args:
-            timeout: seconds; then the report says that it is not complete.
+            timeout: seconds, or a text such as ``"5m"``; then the report says that it is not complete.
 
         Raises:
             SageError: a step stopped; what was not committed is kept for the next run.
         """
+        limit = None if timeout is None else self._limit(timeout)
         self.submit()
         assert self._run is not None
-        return self._run.runner.run_once(timeout)
+        return self._run.runner.run_once(limit)
 
     @short_traceback
     def run_streaming(self, *, block: bool = True) -> None:
@@ -255,13 +257,14 @@ class LocalEnvironment(StreamBuilder):
         before = signal.signal(signal.SIGTERM, asked)
         return lambda: signal.signal(signal.SIGTERM, before)
 
-    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+    def stop(self, timeout: float | str = STOP_TIMEOUT) -> None:
         """Finish what is in hand within ``timeout`` seconds, commit it, leave the groups. Twice is fine."""
+        limit = self._limit(timeout)
         self._is_asked_to_end = True
         run, self._run = self._run, None
         if run is not None:
             self._last = run
-            run.stop(timeout)
+            run.stop(limit)
 
     def abandon(self) -> None:
         """Let go of what runs, without waiting: what it has not committed is read again by whoever comes next."""
@@ -273,6 +276,12 @@ class LocalEnvironment(StreamBuilder):
         """The numbers since ``submit``, of a topology that runs or has run; ``None`` where none has."""
         run = self._run or self._last
         return None if run is None else run.runner.report()
+
+    @property
+    def failure(self) -> SageError | None:
+        """What stopped a step of this process, also while it was being stopped; ``None`` where nothing did."""
+        run = self._run or self._last
+        return None if run is None else run.runner.failure
 
     @property
     def stalled(self) -> tuple[str, ...]:
@@ -299,6 +308,18 @@ class LocalEnvironment(StreamBuilder):
         if self._run is None:
             raise SageError("submit() first: the memory is connected when the topology runs", where=self.name)
         return self._run.services.memory
+
+    def _limit(self, timeout: float | str) -> float:
+        """A duration in seconds. Raises InvalidTopology for what is none."""
+        try:
+            return seconds(timeout)
+        except ValueError as error:
+            raise InvalidTopology(f"timeout: {error}", where=self.name) from None
+
+    def _mapping(self, given: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+        if not isinstance(given, Mapping | None):
+            raise InvalidTopology(f"{what}; found {given!r}", where=self.name)
+        return dict(given or {})
 
     @property
     def _services(self) -> FolderServices:

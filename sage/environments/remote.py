@@ -131,7 +131,7 @@ class RemoteEnvironment(LocalEnvironment):
             deployer.wait_settled(plan.name, self._wait)
 
     @short_traceback
-    def run_once(self, timeout: float | None = None) -> RunReport:
+    def run_once(self, timeout: float | str | None = None) -> RunReport:
         """Have this program's sources give all they have now; return when all of it, and all it caused, has reached
         sinks or dead letters, on whatever worker.
 
@@ -145,6 +145,7 @@ class RemoteEnvironment(LocalEnvironment):
             InvalidTopology: a source runs on workers: it has no end that could be waited for.
             SageError: a step of this process stopped.
         """
+        limit = None if timeout is None else self._limit(timeout)
         plan = self.plan()
         here = caller_steps(plan)
         elsewhere = [stage.name for stage in plan.stages if stage.execution == "source" and stage.name not in here]
@@ -157,10 +158,10 @@ class RemoteEnvironment(LocalEnvironment):
         assert self._run is not None
         runner = self._run.runner
         if all(stage.name in here for stage in plan.stages):
-            return runner.run_once(timeout)
+            return runner.run_once(limit)
         counts = WorkerCounts(self.clients, self.deployer.topics, plan.name)
         try:
-            return _with_workers(runner.run_once(timeout), plan, counts)
+            return _with_workers(runner.run_once(limit), plan, counts)
         finally:
             counts.close()
 

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from sage.errors import InvalidTopology, NotInThisVersion
 from sage.graph.caller import caller_origin, caller_place
 from sage.graph.endpoints import collection_of
-from sage.graph.targets import target_problem
+from sage.graph.targets import predicate_problem, state_problem, target_problem, timer_problem
 from sage.graph.topology import Input, KeyedSettings, Origin, Step, StepKind, TopicSettings, Topology
 from sage.graph.validate import validated
 from sage.model.names import check_name
@@ -199,7 +199,7 @@ class StreamBuilder:
         name = self._name(explicit, base, origin)
         origin = None if origin is None else replace(origin, path=f'step "{name}"')
         where = None if origin is None else str(origin)
-        _refuse_target(kind, target, where)
+        _refuse_code(kind, target, branches or {}, keyed or KeyedSettings(), where)
         step = Step(
             name=name,
             kind="operator" if kind == "map" and is_component(target) else kind,
@@ -294,10 +294,17 @@ def _options(given: Mapping[str, Any], where: str | None, *, named: bool) -> tup
     return name, options
 
 
-def _refuse_target(kind: StepKind, target: Any, where: str | None) -> None:
-    problem = target_problem(kind, target)
-    if problem is not None:
-        raise InvalidTopology(problem, where=where)
+def _refuse_code(
+    kind: StepKind, target: Any, branches: Mapping[str, Any], keyed: KeyedSettings, where: str | None
+) -> None:
+    """Raise for code, and for a state, that could only fail with the records."""
+    problems = [target_problem(kind, target), state_problem(keyed.state), timer_problem(target, keyed.on_timer)]
+    for branch, predicate in branches.items():
+        problem = predicate_problem(predicate)
+        problems.append(problem and f"branch {branch!r}: {problem}")
+    found = next(filter(None, problems), None)
+    if found is not None:
+        raise InvalidTopology(found, where=where)
 
 
 def _with_state(step: Step, keyed: KeyedSettings) -> Step:

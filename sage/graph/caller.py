@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 from sage.graph.topology import Origin
+from sage.spec.reference import is_users_file
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 def caller_origin() -> Origin | None:
-    """The file and line of the nearest frame outside this package; ``None`` where there is none."""
+    """The file and line of the nearest frame outside this package and Python's own; ``None`` where there is none."""
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_PACKAGE):
+        if not file.startswith(_PACKAGE) and is_users_file(file):
             return Origin(_shown(file), frame.f_lineno)
         if frame.f_back is None:
             return None

@@ -12,6 +12,7 @@ from sage.errors import InvalidTopology, NotInThisVersion
 from sage.graph.caller import caller_place
 from sage.graph.endpoints import Print, collect_into
 from sage.graph.topology import Input, KeyedSettings, StepKind
+from sage.graph.validate import RESERVED_BRANCHES
 from sage.model.duration import seconds
 from sage.spec.component import Operator, Sink
 from sage.spec.context import Context
@@ -75,6 +76,14 @@ class DataStream(Generic[T]):
     ) -> DataStream[R]: ...
     @overload
     def flatmap(
+        self, fn: Callable[[T], Iterable[R]], config: None = None, **options: Unpack[StepOptions]
+    ) -> DataStream[R]: ...
+    @overload
+    def flatmap(
+        self, fn: Callable[[T, Context], Iterable[R]], config: None = None, **options: Unpack[StepOptions]
+    ) -> DataStream[R]: ...
+    @overload
+    def flatmap(
         self, fn: Callable[[T], AsyncIterable[R]], config: None = None, **options: Unpack[StepOptions]
     ) -> DataStream[R]: ...
     @overload
@@ -88,14 +97,6 @@ class DataStream(Generic[T]):
     @overload
     def flatmap(
         self, fn: Callable[[T, Context], Awaitable[Iterable[R]]], config: None = None, **options: Unpack[StepOptions]
-    ) -> DataStream[R]: ...
-    @overload
-    def flatmap(
-        self, fn: Callable[[T], Iterable[R]], config: None = None, **options: Unpack[StepOptions]
-    ) -> DataStream[R]: ...
-    @overload
-    def flatmap(
-        self, fn: Callable[[T, Context], Iterable[R]], config: None = None, **options: Unpack[StepOptions]
     ) -> DataStream[R]: ...
     def flatmap(self, fn: Any, config: Config = None, **options: Unpack[StepOptions]) -> DataStream[Any]:
         """Zero or more outputs for each value: ``fn`` is a generator, or returns an iterable."""
@@ -166,13 +167,17 @@ class DataStream(Generic[T]):
     def route(
         self,
         branches: Mapping[str, Callable[[T], object] | Callable[[T, Context], object] | str],
-        default: str = "other",
+        default: str | None = "other",
         **options: Unpack[StepOptions],
     ) -> Branches[T]:
-        """Each value to the first branch whose predicate takes it, else to ``default``.
+        """Each value to the first branch whose predicate takes it, else to ``default``; with ``None`` it dies.
 
-        ``branches.name`` is the stream of one branch.
+        ``branches.name`` is the stream of one branch, ``branches["error"]`` that of the records that failed.
         """
+        if not isinstance(branches, Mapping) or not branches:
+            raise InvalidTopology(
+                f"route takes a mapping of branches to predicates; found {branches!r}", where=caller_place()
+            )
         name = self._builder.add(
             "route",
             None,
@@ -182,7 +187,7 @@ class DataStream(Generic[T]):
             branches=branches,
             default_branch=default,
         )
-        return Branches(self._builder, name, (*branches, default))
+        return Branches(self._builder, name, [*branches, *([] if default is None else [default])])
 
     def branch(self, name: str) -> DataStream[Any]:
         """What this step's code gives to ``ctx.emit(name, value)``, beside its output."""
@@ -203,8 +208,8 @@ class DataStream(Generic[T]):
             max_hops: how often a record may come back; one that does more often goes to the dead letters.
             options: the options of a step.
         """
-        if max_hops < 1:
-            raise InvalidTopology(f"max_hops must be at least 1; found {max_hops}", where=caller_place())
+        if not isinstance(max_hops, int) or isinstance(max_hops, bool) or max_hops < 1:
+            raise InvalidTopology(f"max_hops must be a number of at least 1; found {max_hops!r}", where=caller_place())
         name = self._builder.add("union", None, options=options, inputs=[self._input], base="loop", max_hops=max_hops)
         return Loop(self._builder, Input(name))
 
@@ -247,6 +252,15 @@ class DataStream(Generic[T]):
         return values
 
     # ------------------------------------------------------------------------------------- inside
+
+    if not TYPE_CHECKING:  # type checkers shall go on to refuse what isn't there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in {"process", "window"}:
+                raise AttributeError(f"{name}() comes right after key_by(): .key_by(...).{name}(...)")
+            verbs = [verb for verb in dir(type(self)) if not verb.startswith("_")]
+            near = "" if name.startswith("_") else f"; {hint(name, verbs, what='it has')}"
+            raise AttributeError(f"a {type(self).__name__} has no {name}{near}")
 
     def _then(
         self, kind: StepKind, target: Any, *, options: StepOptions, config: Config = None, base: str | None = None
@@ -328,11 +342,11 @@ class KeyedStream(DataStream[T]):
                 method of that name.
             options: the options of a step; ``name`` is needed, since the state hangs on it.
         """
-        if "name" not in options:
+        if options.get("name") is None:
             raise InvalidTopology("a step with state needs a name of its own: write name=...", where=caller_place())
         name = self._builder.add(
             "process", fn, config=config, options=options, inputs=[self._input],
-            keyed=KeyedSettings(state, None if ttl is None else seconds(ttl), on_timer),
+            keyed=KeyedSettings(state, _ttl(ttl), on_timer),
         )  # fmt: skip
         return DataStream(self._builder, Input(name))
 
@@ -364,7 +378,7 @@ class Branches(Generic[T]):
         self._names = tuple(names)
 
     def __getitem__(self, name: str) -> DataStream[T]:
-        if name not in self._names:
+        if name not in self._names and name not in RESERVED_BRANCHES:
             raise InvalidTopology(
                 f"route {self._step} has no branch {name!r}; {hint(name, self._names, what='branches')}",
                 where=caller_place(),
@@ -375,6 +389,13 @@ class Branches(Generic[T]):
         if name.startswith("__"):  # what Python itself asks for, as copy does
             raise AttributeError(name)
         return self[name]
+
+
+def _ttl(written: float | str | None) -> float | None:
+    try:
+        return None if written is None else seconds(written)
+    except ValueError as error:
+        raise InvalidTopology(f"ttl: {error}", where=caller_place()) from error
 
 
 def _not_yet(what: str, instead: str) -> NoReturn:

@@ -49,7 +49,7 @@ def _edges(topology: Topology) -> Iterator[tuple[Step, str, str]]:
         if step.kind != "route":
             yield step, edge_topic(topology.name, step.name), f"step {step.name}"
         branches = {*step.branches, *read.get(step.name, ()), *filter(None, [step.default_branch])}
-        for branch in sorted(branches):
+        for branch in sorted(branches, key=str):  # one that is no text is a problem of its own
             yield step, edge_topic(topology.name, step.name, branch), f"branch {step.name}.{branch}"
 
 
@@ -77,7 +77,8 @@ def _foreign_problems(step: Step, own: dict[str, tuple[str, str]], foreign: dict
     topic = step.config.get("topic")
     where = step.where_of("config.topic")
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
-        yield InvalidTopology(f"{topic!r} is not a topic's name; use letters, digits, '.', '_' and '-'", where=where)
+        allowed = "1 to 249 letters, digits, '.', '_' and '-'"
+        yield InvalidTopology(f"{topic!r} is not a topic's name; use {allowed}", where=where)
         return
     if step.kind == "sink" and topic.startswith("__"):
         yield InvalidTopology(f"topic {topic} is Kafka's or SAGE's own; write to another", where=where)

@@ -81,6 +81,11 @@ def _name_problems(topology: Topology) -> Iterator[SageError]:
                 check_name(name, what=what, where=step.where)
             except InvalidTopology as error:
                 yield error
+        for branch in RESERVED_BRANCHES.intersection(_branches(step)):
+            yield InvalidTopology(
+                f"branch {branch!r} is where failed records go; give it another name",
+                where=step.where_of(f"route.{branch}"),
+            )
     first: dict[str, Step] = {}
     for step in topology.steps:
         if step.name in first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from sage.errors import RecordFailure
 from sage.model.json import Json
 
 
@@ -11,12 +12,18 @@ def encode_key(key: Json | bytes) -> bytes | None:
     """A key's bytes: text as UTF-8, bytes as they are, other values as JSON; ``None`` is no key.
 
     ``0``, ``""`` and ``False`` are keys. The same value gives the same bytes in every process.
+
+    Raises:
+        RecordFailure: it has no such form.
     """
     if key is None or isinstance(key, bytes):
         return key
-    if isinstance(key, str):
-        return key.encode()
-    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+    try:
+        return key.encode() if isinstance(key, str) else orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise RecordFailure(
+            f"the key {type(key).__name__} has no form on the wire: {error}; give text, bytes, or a JSON value"
+        ) from error
 
 
 def decode_key(key: bytes | None) -> str | bytes | None:

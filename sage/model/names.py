@@ -16,10 +16,10 @@ def check_name(name: str, *, what: str = "step", where: str | None = None) -> st
     """Return ``name`` if it is a legal topology, step or branch name.
 
     Raises:
-        InvalidTopology: it has other characters than ``[a-z0-9_-]``, or is reserved.
+        InvalidTopology: it is no text, has other characters than ``[a-z0-9_-]``, or is reserved.
     """
-    if not _NAME.fullmatch(name):
-        found = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "step"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        found = re.sub(r"[^a-z0-9_-]+", "-", str(name).lower()).strip("-") or what
         raise InvalidTopology(f"{what} name {name!r}: only a-z, 0-9, _ and - are allowed; try {found!r}", where=where)
     if name in RESERVED:
         raise InvalidTopology(f"{what} name {name!r} is reserved for SAGE's own topics; use another", where=where)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from sage.model.documents import Message
-from sage.operators.record import as_record, required
+from sage.operators.record import as_record, required, text_of, turns_of
 from sage.spec.component import Operator
 from sage.spec.context import Context
 
@@ -31,12 +31,12 @@ class ChatPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
 
         Raises:
             KeyError: the record has no ``query``.
+            TypeError: it is no text, or the history no list of turns.
         """
         record = as_record(value)
-        query = required(record, "query", hint="Is the question in a field called query?")
-        turns = list(record.get("history") or ())
+        required(record, "query", hint="Is the question in a field called query?")
+        query, turns = text_of(record, "query"), turns_of(record)
         if self.config.max_history is not None:
             turns = turns[len(turns) - min(self.config.max_history, len(turns)) :]
         system = [Message(role="system", content=self.config.system)] if self.config.system else []
-        history = [Message(role=turn["role"], content=turn["content"]) for turn in turns]
-        return {**record, "messages": [*system, *history, Message(role="user", content=str(query))]}
+        return {**record, "messages": [*system, *turns, Message(role="user", content=query)]}

@@ -14,7 +14,7 @@ from sage.errors import RecordFailure
 from sage.llm.text.extract import best_sentences
 from sage.llm.text.words import is_chinese
 from sage.model.documents import Document, Message
-from sage.operators.record import as_record, missing
+from sage.operators.record import as_record, missing, text_of, turns_of
 from sage.spec.component import Operator
 from sage.spec.context import Context
 
@@ -84,11 +84,17 @@ class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
 
         Raises:
             KeyError: the template names a field that the record doesn't have.
+            TypeError: the query is no text, or the documents or the history no list.
             RecordFailure: the template can't be rendered with this record.
         """
         record = as_record(value)
-        seen = {"history": [], **record}
+        if "query" in record:
+            text_of(record, "query")
+        turns = turns_of(record)
+        seen = {**record, "history": record.get("history") or []}
         if "documents" in seen:
+            if not isinstance(seen["documents"], list | tuple):
+                raise TypeError(f"documents is a {type(seen['documents']).__name__}, not a list of passages")
             seen["documents"] = list(seen["documents"])[: self.config.max_documents]
         messages: list[Message] = []
         if system := self._render(self._system, seen, record, "system").strip():
@@ -97,7 +103,7 @@ class QAPromptor(Operator[str | Mapping[str, Any], dict[str, Any]]):
             if self._render(holds, seen, record, "when"):
                 messages.append(Message(role="user", content=example.user))
                 messages.append(Message(role="assistant", content=example.assistant))
-        messages += [Message(role=turn["role"], content=turn["content"]) for turn in seen["history"]]
+        messages += turns
         messages.append(Message(role="user", content=self._render(self._template, seen, record, "template")))
         return {**record, "messages": messages}
 

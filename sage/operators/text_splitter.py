@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sage.memory.ingest import chunk_id, content_id
-from sage.operators.record import required
+from sage.operators.record import as_record, required
 from sage.spec.component import Operator
 from sage.spec.context import Context, OpenContext
 
@@ -74,7 +74,7 @@ class TextSplitter(Operator[str | Mapping[str, Any], dict[str, Any]]):
             KeyError: the record has no ``text``.
             TypeError: it is not a text.
         """
-        record: Mapping[str, Any] = {"text": value} if isinstance(value, str) else value
+        record: Mapping[str, Any] = {"text": value} if isinstance(value, str) else as_record(value)
         text = required(record, "text", hint="Is a document parser, or a source of documents, upstream?")
         if not isinstance(text, str):
             raise TypeError(f"text is a {type(text).__name__}, not a text")

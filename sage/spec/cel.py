@@ -36,7 +36,8 @@ class CelPredicate:
         """Whether the record is for this branch.
 
         Raises:
-            RecordFailure: a field is missing, types don't fit, or the result is neither true nor false.
+            RecordFailure: a field is missing, types don't fit, it divides by zero or overflows, or the result is
+                neither true nor false.
         """
         names: dict[str, Any] = {}
         if isinstance(value, Mapping):
@@ -54,7 +55,7 @@ class CelPredicate:
             raise RecordFailure(
                 f"branch {self._branch}: {self.expression!r}: there is no {_one_line(error)}; ask has() first"
             ) from error
-        except (ValueError, TypeError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
             raise RecordFailure(f"branch {self._branch}: {self.expression!r}: {_one_line(error)}") from error
         if not isinstance(result, bool):
             raise RecordFailure(

@@ -19,6 +19,7 @@ from sage.errors import InvalidTopology, MissingVariable, SageError
 from sage.model.secrets import remember_secret, without_userinfo
 from sage.spec.component import Component
 from sage.spec.fields import ModelField, fields_of, nested
+from sage.spec.shape import making
 from sage.spec.suggest import hint, nearest
 from sage.spec.variables import UnsetVariable, resolve
 
@@ -103,6 +104,7 @@ def make_component(
     Raises:
         MissingVariable: a secret's variable is not set here.
         InvalidTopology: the configuration is not valid.
+        SageError: the class can't be made.
     """
     known = places or {}
 
@@ -117,7 +119,8 @@ def make_component(
         first = _problem(target.Config, values, error.errors(include_url=False)[0])
         option = ".".join(map(str, first.path))
         raise InvalidTopology(f"config.{option}: {first.message}", where=where) from error
-    return target(made)
+    with making(target, where=where, hint="write __init__(self, config) and pass it to super().__init__, or open()"):
+        return target(made)
 
 
 def reveal(

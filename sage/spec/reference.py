@@ -130,7 +130,7 @@ def import_failure(name: str, error: BaseException) -> InvalidTopology:
     was loaded then, however well the program thinks that it ended."""
     if isinstance(error, SystemExit):
         ended = f'importing {name} {exit_text(error)}; put that under if __name__ == "__main__":'
-        return InvalidTopology(f"{ended}{_line_of(error, _is_users)}")
+        return InvalidTopology(f"{ended}{_line_of(error, is_users_file)}")
     if isinstance(error, SyntaxError):
         place = f"{error.filename}:{error.lineno}" if error.filename else name
         return InvalidTopology(f"importing {name} failed: {place}: {error.msg}")
@@ -153,7 +153,7 @@ def _line_of(error: BaseException, counts: Callable[[str], bool] = lambda _: Tru
     return found
 
 
-def _is_users(file: str) -> bool:
+def is_users_file(file: str) -> bool:
     """Whether a file is not Python's own: exit(), and argparse for wrong arguments, end programs from there."""
     return not file.startswith(("<frozen", _PYTHONS_OWN)) or "site-packages" in file
 

@@ -17,9 +17,11 @@ from collections.abc import (
     Iterator,
 )
 from collections.abc import Iterable as AbstractIterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from sage.errors import SageError
 from sage.model.record import Record
 from sage.spec.component import Component, Operator, Sink, Source
 from sage.spec.context import Context
@@ -64,12 +66,28 @@ def callable_of(target: Any) -> Callable[..., Any]:
 
     A class that defines ``__call__`` is made once, without arguments; other classes are called as they are,
     like functions.
+
+    Raises:
+        SageError: the class can't be made.
     """
     if _defines_call(target):
-        made: Callable[..., Any] = target()
+        with making(target):
+            made: Callable[..., Any] = target()
         return made
     function: Callable[..., Any] = target
     return function
+
+
+@contextmanager
+def making(target: type, *, where: str | None = None, hint: str = "") -> Iterator[None]:
+    """Tell of a user's class that raises when it is made: which it was, and where it is used."""
+    try:
+        yield
+    except SageError:
+        raise
+    except Exception as error:
+        text = f"making {target.__name__} failed: {type(error).__name__}: {error}"
+        raise SageError(f"{text}; {hint}" if hint and isinstance(error, TypeError) else text, where=where) from error
 
 
 def shape_of(target: Any, kind: str = "map") -> Shape:
@@ -106,6 +124,8 @@ def call_problem(target: Any) -> str | None:
     """Why a step can't call this function with ``(value)`` or ``(value, ctx)``; ``None`` if it can."""
     if not callable(target):
         return f"{target!r} is not a function"
+    if _defines_call(target) and not _is_made_alone(target):
+        return f"can't be made without arguments; give an instance: {target.__name__}(...)"
     parameters = _parameters(target)
     if parameters is None:
         return None
@@ -197,6 +217,17 @@ def _defines_call(target: Any) -> bool:
     return isinstance(target, type) and any("__call__" in vars(base) for base in target.__mro__[:-1])
 
 
+def _is_made_alone(target: Any) -> bool:
+    """Whether a class takes no arguments, as far as can be seen."""
+    try:
+        inspect.signature(target).bind()
+    except TypeError:
+        return False
+    except ValueError:  # C code without a signature: seen when it runs
+        return True
+    return True
+
+
 def _code_of(target: Any) -> Any:
     """The function whose code runs when ``target`` is called."""
     while isinstance(target, functools.partial):
@@ -232,7 +263,8 @@ def _annotations(code: Any) -> dict[str, Any]:
             found |= typing.get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), globalns=scope)
         except Exception:
             # A name under TYPE_CHECKING, most likely; that it is our Context can be seen all the same.
-            if isinstance(annotation, str) and annotation.rpartition(".")[2] == Context.__name__:
+            members = annotation.split("|") if isinstance(annotation, str) else ()
+            if Context.__name__ in {member.strip().rpartition(".")[2] for member in members}:
                 found[name] = Context
     return found
 
@@ -244,7 +276,8 @@ def _ctx_parameter(parameters: list[inspect.Parameter], hints: dict[str, Any]) -
         return None
     for parameter in named:
         annotation = hints.get(parameter.name)
-        if parameter.name == "ctx" or (isinstance(annotation, type) and issubclass(annotation, Context)):
+        members = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else (annotation,)
+        if parameter.name == "ctx" or any(isinstance(m, type) and issubclass(m, Context) for m in members):
             return parameter
     return None
 

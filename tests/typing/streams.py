@@ -114,6 +114,7 @@ def others(lines: DataStream[str]) -> None:
     assert_type(lines.flatmap(words_later), DataStream[str])
     assert_type(lines.flatmap(words_later_with_ctx), DataStream[str])
     assert_type(lines.flatmap(words_at_once), DataStream[str])
+    assert_type(lines.flatmap(lambda value: [value] if value else []), DataStream[str])
     assert_type(lines.flatmap(Words), DataStream[str])
     assert_type(lines.filter(lambda value: value != ""), DataStream[str])
     assert_type(lines.map_batches(lengths, max_size=8, max_wait="5ms"), DataStream[int])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
+from sage.graph.targets import state_problem, timer_problem
 from sage.graph.topology import KeyedSettings
 from sage.graph.yaml.document import Path
 from sage.model.duration import seconds
@@ -24,18 +23,19 @@ class Reading(Protocol):
         ...
 
 
-def read_keyed(path: Path, body: Mapping[str, Any], reading: Reading) -> KeyedSettings:
-    """The settings in one step's body; what is wrong is noted."""
+def read_keyed(path: Path, body: Mapping[str, Any], target: Any, reading: Reading) -> KeyedSettings:
+    """The settings in the body of one step with this target; what is wrong is noted."""
     state = on_timer = ttl = None
     if (text := body.get("state")) is not None:
         state = reading.load_reference((*path, "state"), text)
-        if state is not None and not (isinstance(state, type) and issubclass(state, BaseModel)):
+        if state_problem(state) is not None:
             reading.problem((*path, "state"), f"must name a pydantic model; {text} is none")
             state = None
     if (text := body.get("on_timer")) is not None:
         on_timer = reading.load_reference((*path, "on_timer"), text)
-        if on_timer is not None and not callable(on_timer):
-            reading.problem((*path, "on_timer"), f"must name a function of (name, ctx); {text} is none")
+        problem = timer_problem(target, on_timer)
+        if problem is not None:
+            reading.problem((*path, "on_timer"), problem.removeprefix("on_timer: "))
             on_timer = None
     if (given := body.get("ttl")) is not None:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from sage.errors import InvalidTopology, NotInThisVersion, SageError
-from sage.graph.targets import target_problem
+from sage.graph.targets import predicate_problem, target_problem
 from sage.graph.topology import Input, KeyedSettings, Step, StepKind
 from sage.graph.yaml.document import Document, Path
 from sage.graph.yaml.keyed import read_keyed
@@ -70,7 +70,7 @@ class StepReader:
         if default is not None and not isinstance(default, str):
             self.problem((*path, "default"), f"must be a branch's name; found {default!r}")
             default = None
-        keyed = read_keyed(path, body, self) if kind == "process" else KeyedSettings()
+        keyed = read_keyed(path, body, target, self) if kind == "process" else KeyedSettings()
         return Step(
             name=name,
             kind=_used_as(kind, target),
@@ -197,7 +197,7 @@ class StepReader:
         except InvalidTopology as error:
             self.problems.append(error.at(self._where(path)))
             return None
-        problem = target_problem("map", predicate)
+        problem = predicate_problem(predicate)
         if problem is not None:
             self.problem(path, problem)
         return predicate

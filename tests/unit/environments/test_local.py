@@ -71,6 +71,30 @@ def test_a_program_runs_from_its_collection_to_its_list(environment: MakeEnviron
     assert (report.complete, report.read, report.dead) == (True, 3, 0)
 
 
+def test_times_are_numbers_of_seconds_or_durations_as_text(environment: MakeEnvironment) -> None:
+    env = environment()
+    values = env.from_collection([1, 2]).collect()
+    assert env.run_once("20s").complete
+    env.stop("10s")
+    assert values == [1, 2]
+    for call in (env.run_once, env.stop):
+        for wrong in ("soon", -1, [1]):
+            with pytest.raises(InvalidTopology, match=r"^t: timeout: .* is not a duration; write seconds"):
+                call(wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda env: env().set_memory("embedded"), "memory must be a mapping of settings; found 'embedded'"),
+        (lambda env: env(kafka="x"), "kafka must be a mapping of properties; found 'x'"),
+    ],
+)
+def test_settings_that_are_no_mapping_are_told(environment: MakeEnvironment, make: Any, message: str) -> None:
+    with pytest.raises(InvalidTopology, match=message):
+        make(environment)
+
+
 def test_the_steps_of_a_program_can_be_said_one_by_one(environment: MakeEnvironment) -> None:
     env = environment()
     results = env.from_collection(["a"]).map(str.upper).collect()

@@ -1,6 +1,7 @@
 import functools
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -37,6 +38,27 @@ class Terminal(Sink[Any]):
 
 def clean(value: str) -> str:
     return value
+
+
+def words(value: str) -> Iterator[str]:
+    yield from value.split()
+
+
+async def words_later(value: str) -> AsyncIterator[str]:
+    yield value
+
+
+class Splits(Operator[str, str]):
+    def process(self, value: str, ctx: Any) -> Iterator[str]:
+        yield from value.split()
+
+
+class Added:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, value: int) -> int:
+        return value + self.number
 
 
 def line() -> int:
@@ -174,6 +196,15 @@ def test_every_step_knows_its_line(env: StreamBuilder, lines: DataStream[str]) -
         (lambda s: s.union(StreamBuilder("b").from_collection([1])), "belongs to another environment"),
         (lambda s: s._builder.from_collection("abc"), "takes a list of values; found 'abc'"),
         (lambda s: s._builder.from_topic("t", format="jsn"), "should be 'json', 'bytes' or 'str'; found 'jsn'"),
+        (lambda s: s.map(words), "words is a generator, and map makes one value of each; use it with flatmap()"),
+        (lambda s: s.map(words_later), "words_later is a generator"),
+        (lambda s: s.filter(words), "words is a generator, which would count as true or as the key; return the result"),
+        (lambda s: s.filter(Splits), "Splits is a generator"),
+        (lambda s: s.key_by(words_later), "words_later is a generator"),
+        (lambda s: s.map(Added), "Added can't be made without arguments; give an instance: Added(...)"),
+        (lambda s: s.loop(max_hops="3"), "max_hops must be a number of at least 1; found '3'"),
+        (lambda s: s.loop(max_hops=2.5), "max_hops must be a number of at least 1; found 2.5"),
+        (lambda s: s.loop(max_hops=True), "max_hops must be a number of at least 1; found True"),
     ],
 )
 def test_mistakes_are_told_at_the_caller_s_line(lines: DataStream[str], call: Any, message: str) -> None:
@@ -181,6 +212,70 @@ def test_mistakes_are_told_at_the_caller_s_line(lines: DataStream[str], call: An
     assert isinstance(error, InvalidTopology)
     assert message in str(error)
     assert str(error).split(":")[0].endswith("test_builder.py")
+
+
+@pytest.mark.parametrize(
+    ("branches", "options", "message"),
+    [
+        (None, {}, "route takes a mapping of branches to predicates; found None"),
+        (["spam"], {}, "route takes a mapping of branches to predicates; found ['spam']"),
+        ({}, {}, "route takes a mapping of branches to predicates; found {}"),
+        ({"spam": None}, {}, "branch 'spam': None is not a function"),
+        ({"spam": lambda: True}, {}, "branch 'spam': the lambda takes no value"),
+        ({"spam": words}, {}, "branch 'spam': words is a generator"),
+        ({"spam": DenseRetriever}, {}, "branch 'spam': DenseRetriever is an operator; use it with map()"),
+        ({5: bool}, {}, "branch name 5: only a-z, 0-9, _ and - are allowed"),
+        ({"spam": bool}, {"default": 5}, "branch name 5: only a-z, 0-9, _ and - are allowed"),
+        ({"error": bool}, {}, "branch 'error' is where failed records go; give it another name"),
+        ({"spam": bool}, {"default": "error"}, "branch 'error' is where failed records go; give it another name"),
+    ],
+)
+def test_branches_that_no_record_could_take_are_told_at_the_caller_s_line(
+    lines: DataStream[str], branches: Any, options: Any, message: str
+) -> None:
+    error = told(lambda: (lines.route(branches, **options), lines._builder.build()))
+    assert isinstance(error, InvalidTopology)
+    assert message in str(error)
+    assert str(error).split(":")[0].endswith("test_builder.py")
+
+
+def test_a_route_may_have_no_default_and_its_failed_records_can_be_read(
+    env: StreamBuilder, lines: DataStream[str]
+) -> None:
+    branches = lines.route({"spam": bool}, default=None)
+    branches["error"].collect()
+    assert env.build().by_name["collect"].inputs == (Input("route", "error"),)
+    assert "did you mean spam?" in str(told(lambda: branches.span))
+
+
+@pytest.mark.parametrize(
+    ("fn", "settings", "message"),
+    [
+        (clean, {"ttl": "soon"}, "ttl: 'soon' is not a duration"),
+        (clean, {"ttl": -1}, "ttl: -1 is not a duration"),
+        (clean, {"state": dict}, "state must be a pydantic model (without it, state is a mapping); found dict"),
+        (clean, {"state": DenseRetriever.Config()}, "state must be a pydantic model"),
+        (clean, {"on_timer": 5}, "on_timer: 5 is not a function"),
+        (clean, {"on_timer": lambda: 1}, "on_timer: the lambda takes no value"),
+        (Splits, {"on_timer": clean}, "on_timer is for functions; write it as a method of Splits"),
+        (clean, {"name": None}, "needs a name of its own"),
+    ],
+)
+def test_mistakes_in_keyed_settings_are_told_at_the_caller_s_line(
+    lines: DataStream[str], fn: Any, settings: Any, message: str
+) -> None:
+    error = told(lambda: lines.key_by("id").process(fn, **{"name": "counted", **settings}))
+    assert isinstance(error, InvalidTopology)
+    assert message in str(error)
+    assert str(error).split(":")[0].endswith("test_builder.py")
+
+
+def test_a_place_is_the_program_s_own_and_never_a_line_of_python_s(lines: DataStream[str]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        called_by_python = pool.submit(lines.map, clean, nam="a")
+        called_by_us = pool.submit(lambda: lines.map(clean, nam="a"))
+        assert str(told(called_by_python.result)).startswith("nam: unknown option")
+        assert "test_builder.py" in str(told(called_by_us.result))
 
 
 def test_operators_must_be_callable_with_value_and_context(lines: DataStream[str]) -> None:
@@ -192,6 +287,41 @@ def test_operators_must_be_callable_with_value_and_context(lines: DataStream[str
 
     assert "Nothing has no process()" in str(told(lambda: lines.map(Nothing)))
     assert "Narrow.process can't be called with (value, ctx)" in str(told(lambda: lines.map(Narrow)))
+
+
+def test_sources_and_sinks_that_could_give_or_take_nothing_are_told(env: StreamBuilder, lines: DataStream[str]) -> None:
+    class Listed(Source[str]):
+        async def read(self, task: str, position: Any, *, bounded: bool) -> Any:
+            return [("a", 1)]
+
+    class Plain(Source[str]):
+        def read(self, task: str, position: Any, *, bounded: bool) -> Any:
+            yield "a", 1
+
+    class Endless(Source[str]):
+        async def read(self, task: str, position: Any) -> Any:  # type: ignore[override]
+            yield "a", 1
+
+    class Yields(Sink[str]):
+        async def write(self, records: Any) -> Any:
+            yield records
+
+    class Narrow(Sink[str]):
+        async def write(self) -> None: ...  # type: ignore[override]
+
+    assert "Listed.read gives a coroutine; write it with async def and yield" in str(
+        told(lambda: env.from_source(Listed))
+    )
+    assert "Plain.read gives a generator; write it with async def and yield" in str(
+        told(lambda: env.from_source(Plain))
+    )
+    assert "Endless.read can't be called as it is; write read(self, task, position, *, bounded)" in str(
+        told(lambda: env.from_source(Endless))
+    )
+    assert "Yields.write is a generator, whose code nothing runs; write it without yield" in str(
+        told(lambda: lines.sink(Yields))
+    )
+    assert "Narrow.write can't be called as it is" in str(told(lambda: lines.sink(Narrow)))
 
 
 def test_a_missing_variable_is_told_as_one(lines: DataStream[str]) -> None:
@@ -218,17 +348,28 @@ def test_a_step_with_state_needs_a_name_of_its_own(lines: DataStream[str]) -> No
     assert "test_builder.py" in str(error)
 
 
+def test_verbs_of_keyed_streams_and_misspelt_ones_say_what_to_write(lines: DataStream[str]) -> None:
+    stream: Any = lines
+    with pytest.raises(AttributeError, match=r"process\(\) comes right after key_by\(\): \.key_by\(\.\.\.\)\.process"):
+        stream.key_by("id").filter(bool).process(words, name="counted")
+    with pytest.raises(AttributeError, match=r"a DataStream has no flat_map; did you mean flatmap\?"):
+        stream.flat_map(words)
+    assert not hasattr(stream, "__deepcopy__")
+
+
 def test_a_loop_is_a_union_that_records_may_come_back_to(env: StreamBuilder, lines: DataStream[str]) -> None:
     loop = lines.loop(max_hops=3)
     again = loop.map(clean, name="again")
     loop.close(again)
     step = env.build().by_name["loop"]
     assert (step.kind, step.max_hops, [given.step for given in step.inputs]) == ("union", 3, [lines.name, "again"])
-    assert "max_hops must be at least 1" in str(told(lambda: lines.loop(max_hops=0)))
+    assert "max_hops must be a number of at least 1" in str(told(lambda: lines.loop(max_hops=0)))
 
 
 def test_names_and_defaults_of_the_topology_are_checked() -> None:
     assert "try 'a-b'" in str(told(lambda: StreamBuilder("A.b")))
+    nameless: Any = None
+    assert "topology name None: only a-z" in str(told(lambda: StreamBuilder(nameless)))
     assert "did you mean partitions?" in str(told(lambda: StreamBuilder("a", defaults={"partitons": 2})))
     twice: Any = "twice"
     assert "must be at_least_once or exactly_once" in str(told(lambda: StreamBuilder("a", guarantee=twice)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage.errors import RecordFailure
 from sage.model.keys import decode_key, encode_key, murmur2, partition_for
 
 KAFKAS_OWN = [
@@ -59,6 +62,19 @@ def test_keys_spread_over_partitions() -> None:
 )
 def test_a_key_has_one_form_on_the_wire(key: object, data: bytes | None) -> None:
     assert encode_key(key) == data  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ({1, 2}, "the key set has no form on the wire: Type is not JSON serializable: set; give text, bytes"),
+        (2**70, "the key int has no form on the wire: Integer exceeds 64-bit range"),
+        ("\ud800", "the key str has no form on the wire: 'utf-8' codec can't encode"),
+    ],
+)
+def test_a_key_without_a_form_is_a_failure_of_its_record_that_says_so(key: Any, told: str) -> None:
+    with pytest.raises(RecordFailure, match=re.escape(told)):
+        encode_key(key)
 
 
 @given(st.dictionaries(st.text(), st.integers(-(2**53), 2**53), max_size=5))

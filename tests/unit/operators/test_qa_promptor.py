@@ -102,6 +102,11 @@ def test_a_template_may_ask_whether_there_are_documents() -> None:
     assert messages({"query": "How?"}, template=template)[-1]["content"] == "without"
 
 
+def test_documents_that_are_no_list_are_refused_with_the_field() -> None:
+    with pytest.raises(TypeError, match="documents is a NoneType, not a list of passages"):
+        QAPromptor().process({"query": "Hi", "documents": None}, context())
+
+
 def test_a_misspelt_field_of_a_document_names_the_line() -> None:
     with pytest.raises(RecordFailure, match=r"template line 2: .*'txt'"):
         messages(template="Passage:\n{{ documents[0].txt }}")

@@ -134,6 +134,12 @@ def test_a_record_without_text_is_refused_with_its_fields() -> None:
         split({"text": 3})
 
 
+@pytest.mark.parametrize("value", [None, 5, ["a"]])
+def test_other_values_than_texts_and_objects_are_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="a record of this step is a text or a JSON object, not"):
+        list(TextSplitter().process(value, cast("Context", None)))
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(ValidationError, match="overlap 100 must be less than size 100"):
         TextSplitter.Config(size=100, overlap=100)

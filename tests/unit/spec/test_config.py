@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
-from sage.errors import InvalidTopology, MissingVariable
+from sage.errors import InvalidTopology, MissingVariable, NotFound, SageError
 from sage.model.duration import Duration
 from sage.spec.component import Operator
 from sage.spec.config import make_component, normalise_config, reveal, secrets_of
@@ -164,6 +164,26 @@ def test_a_missing_secret_says_where_and_what_to_do() -> None:
 def test_a_config_that_no_longer_fits_is_an_invalid_topology() -> None:
     with pytest.raises(InvalidTopology, match=r"here: config\.top_k: input should be a valid integer"):
         make_component(Retriever, {"collection": "docs", "top_k": "x"}, environ={}, where="here")
+
+
+def test_a_component_that_can_t_be_made_is_named_at_its_place_with_its_error() -> None:
+    class Broken(Operator[str, str]):
+        def __init__(self, config: Any) -> None:
+            raise KeyError("TOKEN")
+
+    class Bare(Operator[str, str]):
+        def __init__(self) -> None: ...
+
+    class Refusing(Operator[str, str]):
+        def __init__(self, config: Any) -> None:
+            raise NotFound("there is no model", where="there")
+
+    with pytest.raises(SageError, match=r"^here: making Broken failed: KeyError: 'TOKEN'"):
+        make_component(Broken, {}, environ={}, where="here")
+    with pytest.raises(SageError, match=r"^here: making Bare failed: TypeError: .*; write __init__\(self, config\)"):
+        make_component(Bare, {}, environ={}, where="here")
+    with pytest.raises(NotFound, match="there: there is no model"):
+        make_component(Refusing, {}, environ={}, where="here")
 
 
 def test_secrets_never_show_in_messages() -> None:

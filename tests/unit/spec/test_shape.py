@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
+from sage.errors import SageError
 from sage.model.record import Record
 from sage.spec.component import Operator, Sink, Source
 from sage.spec.context import Context
@@ -14,6 +15,7 @@ from sage.spec.shape import Shape, call_problem, callable_of, shape_of
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
+    from nowhere import sage as unseen
 
 
 class Question(BaseModel):
@@ -26,6 +28,7 @@ def with_ctx(value: str, ctx: Any) -> None: ...
 def with_annotated(value: str, context: Context) -> None: ...
 def with_keyword(value: str, *, ctx: Any) -> None: ...
 def with_third(value: str, extra: int = 1, ctx: Any = None) -> None: ...
+def with_optional(value: str, context: Context | None = None) -> None: ...
 def only_ctx(ctx: str) -> None: ...
 def generator(value: str) -> Iterator[int]:
     yield 1
@@ -38,6 +41,7 @@ async def async_generator(value: str, ctx: Context) -> AsyncIterator[str]:
 def listing(value: str) -> list[int]: ...
 def promising(value: str) -> Awaitable[int]: ...
 def unresolvable(value: Unknown, ctx: Context) -> Question: ...
+def unresolvable_optional(value: Unknown, given: unseen.Context | None = None) -> Question: ...
 
 
 class Called:
@@ -65,12 +69,14 @@ def test_plain_functions() -> None:
         (with_annotated, True, None),
         (with_keyword, True, "ctx"),
         (with_third, True, "ctx"),
+        (with_optional, True, None),
         (only_ctx, False, None),
         (plain, False, None),
         (lambda value, ctx: value, True, None),
         (Called(), True, None),
         (Called, True, None),
         (unresolvable, True, None),
+        (unresolvable_optional, True, None),
     ],
 )
 def test_the_context_is_asked_for_by_name_or_annotation(function: Any, takes: bool, keyword: str | None) -> None:
@@ -191,3 +197,14 @@ def test_classes_with_call_are_made_once() -> None:
     assert isinstance(callable_of(Called), Called)
     assert callable_of(int) is int
     assert callable_of(plain) is plain
+
+
+def test_a_class_that_can_t_be_made_is_named_with_its_error() -> None:
+    class Broken:
+        def __init__(self) -> None:
+            raise KeyError("TOKEN")
+
+        def __call__(self, value: str) -> str: ...
+
+    with pytest.raises(SageError, match=r"making Broken failed: KeyError: 'TOKEN'"):
+        callable_of(Broken)

@@ -227,6 +227,16 @@ def test_all_problems_of_a_file_are_told_in_its_order(told: Any) -> None:
         ("a: {route: {}, from: in}", "steps.a.route: must be a mapping of branches to predicates; found {}"),
         ("a: {route: {x: 3}, from: in}", "steps.a.route.x: must be package.module:function; found 3"),
         ("a: {route: {x: pieces:clean}, default: 3, from: in}", "steps.a.default: must be a branch's name; found 3"),
+        ("a: {route: {x: pieces:DenseRetriever}, from: in}", "steps.a.route.x: DenseRetriever is an operator"),
+        ("a: {route: {error: 'true'}, from: in}", "steps.a.route.error: branch 'error' is where failed records go"),
+        (
+            "a: {process: pieces:clean, from: in, on_timer: pieces:DenseRetriever}",
+            "a.on_timer: on_timer must be a func",
+        ),
+        (
+            "a: {process: pieces:DenseRetriever, from: in, config: {collection: c}, on_timer: pieces:clean}",
+            "steps.a.on_timer: on_timer is for functions; write it as a method of DenseRetriever",
+        ),
         ("a: {union: in}", "steps.a.union: must be a list of steps; found 'in'"),
         ("a: {union: [in], from: in}", "steps.a.from: a union with a list takes no from; keep one"),
         ("a: {map: dense_retriever, from: in, config: {collection: '${A'}}", "'${A' is not a variable"),
