@@ -75,6 +75,12 @@ def hold(current: Desired, version: int, held: tuple[str, ...], leaving: tuple[L
     return replace(current, candidate=version, held=held, leaving=leaving, reason=f"draining for version {version}")
 
 
+def move(current: Desired | None, version: int) -> Desired:
+    """Nobody is at work any more on what ``version`` takes over, and it is about to be moved."""
+    assert current is not None, "what is moved has run"
+    return replace(current, reason=f"moving to version {version}")
+
+
 def scale(
     current: Desired, stages: Collection[str], counts: Mapping[str, int], widths: Mapping[str, int] | None = None
 ) -> Desired:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from sage.cluster.deployment import Deployment
+from sage.cluster.deployment import Deployment, NewerRecord
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
 from sage.errors import InvalidTopology, NotFound, Unreachable
@@ -51,6 +51,7 @@ class ControlLog:
         pointers: by name; those of deleted topologies too, until they are purged.
         drained_workers: workers that shall drain.
         foreign: key -> why the record was not understood.
+        newer: keys of those that a newer SAGE wrote.
         position: the offset up to which (exclusive) all this was read.
 
     Raises:
@@ -65,6 +66,7 @@ class ControlLog:
         self.pointers: dict[str, Desired] = {}
         self.drained_workers: set[str] = set()
         self.foreign: dict[str, str] = {}
+        self.newer: set[str] = set()
         self.position = 0
         self._changes: dict[str, deque[Desired]] = {}
         self._admin = clients.admin()
@@ -110,6 +112,7 @@ class ControlLog:
     def _take(self, message: RawMessage) -> str:
         key, value = (message.key() or b"").decode(errors="replace"), message.value()
         self.foreign.pop(key, None)
+        self.newer.discard(key)
         try:
             if key.startswith(WORKER_PREFIX):
                 self._take_worker(key, value)
@@ -124,6 +127,8 @@ class ControlLog:
             return name
         except (InvalidTopology, TypeError, ValueError, KeyError) as error:
             self.foreign[key] = str(error)
+            if isinstance(error, NewerRecord):
+                self.newer.add(key)
             logger.warning("%s@%d (%s): passed over: %s", self._partition, message.offset(), key, error)
             return key
 
@@ -135,10 +140,14 @@ class ControlLog:
             self.drained_workers.add(worker)
 
     def _take_deployment(self, name: str, version: int, value: bytes | None) -> None:
+        self.deployments.pop((name, version), None)  # also where what came instead can't be read
         if value is None:
-            self.deployments.pop((name, version), None)
-        else:
-            self.deployments[name, version] = Deployment.decode(value)
+            return
+        deployment = Deployment.decode(value)
+        if (deployment.name, deployment.version) != (name, version):
+            raise InvalidTopology(f"it says of itself that it is {deployment.name}@{deployment.version}")
+        deployment.refuse_unreadable()
+        self.deployments[name, version] = deployment
 
     def _take_pointer(self, name: str, value: bytes | None) -> None:
         if value is None:
@@ -168,6 +177,8 @@ class ControlLog:
         if found is None:
             if version == 0 and name in self.running and self.running[name].version == 0:
                 raise NotFound(not_deployed_yet(name), where=name)
+            if (reason := self.foreign.get(f"{name}@{version}")) is not None:
+                raise NotFound(f"version {version} can't be read: {reason}", where=name)
             there = ", ".join(map(str, self.versions(name))) or "none"
             raise NotFound(f"no version {version} of {name}; there are: {there}")
         return found

@@ -14,7 +14,7 @@ from sage.cluster.control_log import ControlLog
 from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
-from sage.cluster.offsets import put_back
+from sage.cluster.offsets import own_pairs, put_back
 from sage.cluster.session import ControlSession, Record
 from sage.cluster.switching import Say, Switch, Switching, backlogs, move, widths
 from sage.errors import ChangeRefused, SageError
@@ -192,12 +192,15 @@ class Deploying:
         # What grows does so when its readers have left; all else has to be there, and as it shall be, by now.
         steady = tuple(t for t in self._plan.topics if not (t.name in hand.grows and t.name in found))
         prepare_topics(replace(self._plan, topics=steady), self._clients)
-        if old is None or hand == Handover():
-            return Deployed(deployment, self._point(admin, deployment), diff)
-        switch = Switch(old, self._plan, deployment, hand)
+        if (pointer := self._session.pointer) is not None and pointer.offsets:
+            put_back(self._clients, admin, pointer.offsets)  # before anybody asks what is left, or inherits
+        back = () if old is None else self._coming_back(old, deployment)
+        if old is None or (hand == Handover() and not back):
+            return Deployed(deployment, self._point(deployment), diff)
+        switch = Switch(old, self._plan, deployment, hand, back)
         if not hand.drains:
             move(self._clients, self._topics, admin, switch)
-            return Deployed(deployment, self._point(admin, deployment), diff)
+            return Deployed(deployment, self._point(deployment), diff)
         self._check_can_drain(admin, switch)
         view = ClusterView(self._clients, self._topics)
         try:
@@ -205,9 +208,25 @@ class Deploying:
             switching = Switching(
                 self._clients, self._topics, self._session, view, switch, deadline=self._deadline, say=self._say
             )
-            return Deployed(deployment, switching.run(lambda: self._point(admin, deployment)), diff)
+            return Deployed(deployment, switching.run(lambda: self._point(deployment)), diff)
         finally:
             view.close()
+
+    def _coming_back(self, old: Plan, deployment: Deployment) -> tuple[tuple[str, str], ...]:
+        """Groups, each with a topic of ours, that read it in an earlier version and don't in the one that runs.
+
+        What the one that runs goes on writing has come since they left, and is theirs to read.
+        """
+        written = {output.topic for stage in old.stages for output in stage.outputs}
+        log, pointer = self._session.log, self._session.pointer
+        unknown = {None if pointer is None else pointer.candidate}  # which never ran
+        unknown |= {deployment.version} if self._wanted.stored is None else set()
+        earlier = [
+            log.deployment(self._plan.name, each) for each in log.versions(self._plan.name) if each not in unknown
+        ]
+        read = {pair for each in earlier for pair in own_pairs(each.decoded())}
+        back = (own_pairs(self._plan) - own_pairs(old)) & read
+        return tuple(sorted((group, topic) for group, topic in back if topic not in written))
 
     def _check_can_drain(self, admin: Admin, switch: Switch) -> None:
         """Raise where something is on its way and nobody will finish it. Raises ChangeRefused."""
@@ -264,7 +283,7 @@ class Deploying:
             message=wanted.message,
         )
 
-    def _point(self, admin: Admin, deployment: Deployment) -> Desired:
+    def _point(self, deployment: Deployment) -> Desired:
         """Make it the version that runs: one transaction, with the deployment where that is new."""
         pointer, log = self._session.pointer, self._session.log
         running = running_version(log, self._plan.name)
@@ -272,9 +291,7 @@ class Deploying:
         desired = changes.deploy(
             pointer, self._plan.name, deployment.version, deployment.stages, moved=moved, reason=self._wanted.message
         )
-        if desired.offsets:
-            put_back(self._clients, admin, desired.offsets)
-            desired = replace(desired, offsets={})
+        desired = replace(desired, offsets={})
         new = () if (deployment.name, deployment.version) in log.deployments else (deployment,)
         return self._session.point(desired, *new, also=outdated(log, desired))
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import fields as dataclass_fields
+from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from sage.cluster.deployment import read_fields
+from sage.cluster.deployment import Kinds, NewerRecord, read_fields
 
 FORMAT = 1
 
 DesiredState = Literal["running", "paused", "drained", "stopped", "deleted"]
 """``paused``: members stay, nothing is processed. ``drained``: sources give nothing more, all that is on its way is
 finished, then as ``stopped``. ``stopped``: nobody is a member. ``deleted``: gone from the lists; its data stays."""
+
+_KINDS: Final[Kinds] = {
+    "name": str, "version": int, "candidate": int | None, "scale": dict, "restarts": dict, "leaving": list,
+    "held": list, "offsets": dict, "revision": int, "changed_at": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,12 @@ class Desired:
     @classmethod
     def decode(cls, data: bytes) -> Desired:
         """What ``encode`` wrote. Raises InvalidTopology."""
-        fields: dict[str, Any] = read_fields(data, "pointer", FORMAT)
+        fields: dict[str, Any] = read_fields(data, "pointer", FORMAT, _KINDS)
+        if unknown := fields.keys() - {each.name for each in dataclass_fields(cls)}:
+            raise NewerRecord(f"a pointer says what this SAGE does not know ({', '.join(sorted(unknown))}); upgrade it")
+        if fields.get("state", "running") not in get_args(DesiredState):
+            raise NewerRecord(
+                f"a pointer asks for a state that this SAGE does not know: {fields['state']!r}; upgrade it"
+            )
         leaving = tuple(Leaving(**{**each, "after": tuple(each["after"])}) for each in fields.get("leaving", ()))
         return cls(**{**fields, "leaving": leaving, "held": tuple(fields.get("held", ()))})

@@ -31,6 +31,12 @@ def read_pairs(plan: Plan) -> list[tuple[str, str]]:
     return found
 
 
+def own_pairs(plan: Plan) -> set[tuple[str, str]]:
+    """Those of topics that are SAGE's: edges and retry topics."""
+    foreign = {i.topic for stage in plan.stages for i in stage.inputs if not i.owned}
+    return {(group, topic) for group, topic in read_pairs(plan) if topic not in foreign}
+
+
 def offsets_now(admin: Admin, plan: Plan) -> Kept:
     """What the groups of a plan have committed. Raises Unreachable."""
     found: Kept = {}
@@ -80,6 +86,19 @@ def inherit(clients: KafkaClients, admin: Admin, inheritances: Sequence[Inherita
                     stood[place] = min(offset, stood.get(place, offset))
         if stood:
             set_offsets(clients, each.new_group, stood)
+
+
+def pass_over(clients: KafkaClients, admin: Admin, pairs: Sequence[tuple[str, str]]) -> None:
+    """Have groups that come back to a topic begin at its end, where Kafka has forgotten where they stood.
+
+    They read it to its end before they left, and what is in there was made of it once. Raises as ``set_offsets`` does.
+    """
+    for group, topic in pairs:
+        committed = admin.committed(group, partitions_of(admin, topic))
+        forgotten = [place for place, offset in committed.items() if offset is None]
+        if forgotten:
+            set_offsets(clients, group, admin.end_offsets(forgotten))
+            logger.info("%s: goes on at the end of %s, which it had read before", group, topic)
 
 
 def set_offsets(clients: KafkaClients, group: str, offsets: Mapping[TopicPartition, int]) -> None:

@@ -244,6 +244,7 @@ def wait_for_checks(log: ControlLog, view: ClusterView, name: str, version: int,
         DeadlineExceeded: one of them has not checked it within ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
+    deployment = log.deployment(name, version)
     view.read_fresh()
     while True:
         live = [peer for peer in peers_of(view, log) if peer.takes]
@@ -252,7 +253,7 @@ def wait_for_checks(log: ControlLog, view: ClusterView, name: str, version: int,
             for peer in live
             if (topology := peer.topologies.get(name)) is not None
             for check in topology.checks
-            if check.version == version
+            if check.is_of(deployment)
         }
         silent = [peer.worker for peer in live if peer.worker not in checks]
         if live and not silent:

@@ -15,7 +15,7 @@ from sage.cluster.control_log import ControlLog
 from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
-from sage.errors import Conflict, TransientFailure, Unreachable
+from sage.errors import Conflict, InvalidTopology, TransientFailure, Unreachable
 from sage.ports import Clock, KafkaClients, Producer, ProducerFatal, TransactionAbortable
 
 logger = logging.getLogger("sage.cluster")
@@ -52,6 +52,7 @@ class ControlSession:
 
     Raises:
         Conflict: the pointer has another revision than ``expected``.
+        InvalidTopology: a newer SAGE has written it.
         Unreachable, Unauthorized, NotFound: the brokers; the control topics.
     """
 
@@ -87,6 +88,8 @@ class ControlSession:
             raise Conflict(f"another deployer is at work: {error}; try again", where=self.name) from error
         self._log = ControlLog(self._clients, self._topics)
         self._log.read_to_end()
+        if self.name in self._log.newer:  # what is known of it here is older: a write would take the change back
+            raise InvalidTopology(self._log.foreign[self.name], where=self.name)
         self.last = self.pointer
         found = 0 if self.pointer is None else self.pointer.revision
         if expected is not None and found != expected:
@@ -127,7 +130,7 @@ class ControlSession:
             self._write(records)
         except ProducerFatal as error:
             self._settle(written, error)
-        self._see(lambda: self.pointer == written)
+        self._see(lambda: self._has_been(written))
         return written
 
     def forget(self, records: Sequence[bytes]) -> None:
@@ -209,8 +212,12 @@ class ControlSession:
     def _settle(self, written: Desired, error: ProducerFatal) -> None:
         """After a fatal error: it happened all the same, or somebody else took over. Raises Conflict."""
         self.log.read_to_end()
-        if self.pointer != written:
+        if not self._has_been(written):
             raise _lost(self.name, self.pointer) from error
+
+    def _has_been(self, written: Desired) -> bool:
+        """Whether it was read back; the next deployer may have gone on from it since."""
+        return written in self.log.changes(self.name)
 
     def close(self) -> None:
         """Release the clients; the right stays ours in name until the next one takes it."""

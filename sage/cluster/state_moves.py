@@ -44,7 +44,8 @@ class StateMover:
         self._clients = clients
         self._topology = topology
         self._admin: Admin = clients.admin()
-        self._producer: Producer = clients.producer(transactional_id=f"{topics.deployer_id(topology)}-state")
+        # With a dot, which no topology's name has: else it were the id of who deploys the topology of that name.
+        self._producer: Producer = clients.producer(transactional_id=f"{topics.deployer_id(topology)}.state")
         try:
             self._producer.init_transactions(PATIENCE)
         except BaseException:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from sage.cluster.deployment import read_fields
+from sage.cluster.deployment import Deployment, Kinds, read_fields
 from sage.errors import SageError
 from sage.model.secrets import hide_secrets
 from sage.runtime.runs.counters import Numbers
@@ -26,6 +26,8 @@ BEAT_EVERY: Final = 2.0
 
 DEAD_AFTER: Final = 10.0
 """Seconds of broker time without a heartbeat, after which a worker is dead."""
+
+_KINDS: Final[Kinds] = {"labels": dict, "seen": int, "topologies": list}
 
 StageState = Literal[
     "starting", "restoring", "running", "paused", "draining", "drained", "backing-off", "held", "stopping"
@@ -72,7 +74,7 @@ class WorkerStatus:
     @classmethod
     def decode(cls, data: bytes) -> WorkerStatus:
         """What ``encode`` wrote. Raises InvalidTopology."""
-        fields = read_fields(data, "heartbeat", FORMAT)
+        fields = read_fields(data, "heartbeat", FORMAT, _KINDS)
         return cls(**{**_known(cls, fields), "topologies": tuple(fields.get("topologies", ()))})
 
 
@@ -160,18 +162,25 @@ class Check:
         kind: ``incompatible`` (other code), ``refused`` (``--allow-code``, ``--allow-env``) or ``unready`` (a variable,
             an import, a collection, a dimension); empty where it could run.
         parts: what the lines were made of; empty where an older SAGE wrote it.
+        created_at: of the deployment that was looked at: the number of one that was taken back is given again. 0 where
+            an older SAGE wrote it.
     """
 
     version: int
     problems: tuple[str, ...] = ()
     kind: CheckKind = ""
     parts: tuple[Problem, ...] = ()
+    created_at: int = 0
 
     @classmethod
     def of(cls, version: int, kind: CheckKind, problems: Iterable[Problem]) -> Check:
         """A check that found these."""
         parts = tuple(problems)
         return cls(version, tuple(map(str, parts)), kind, parts)
+
+    def is_of(self, deployment: Deployment) -> bool:
+        """Whether it was this one that was looked at, and not an earlier one with its number."""
+        return self.version == deployment.version and self.created_at in {0, deployment.created_at}
 
     @property
     def found(self) -> tuple[Problem, ...]:

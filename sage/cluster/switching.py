@@ -27,7 +27,7 @@ from sage.cluster.cluster_view import ClusterView
 from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired, Leaving
 from sage.cluster.names import ControlTopics
-from sage.cluster.offsets import backlog, inherit
+from sage.cluster.offsets import backlog, inherit, pass_over
 from sage.cluster.progress import POLL, stages_on, unseen
 from sage.cluster.session import ControlSession
 from sage.cluster.state_moves import StateMover
@@ -51,12 +51,14 @@ class Switch:
         old, new: their plans.
         deployment: the new version.
         hand: what has to be drained and moved between them.
+        back: groups and topics that an earlier version read, and the old one does not.
     """
 
     old: Plan
     new: Plan
     deployment: Deployment
     hand: Handover
+    back: tuple[tuple[str, str], ...] = ()
 
 
 class Switching:
@@ -106,6 +108,8 @@ class Switching:
                 except (DeadlineExceeded, KeyboardInterrupt):
                     self._take_back()
                     raise
+            # Topics and offsets fence nobody: who was away for long, and lost the right to write, has to hear it here.
+            self._session.point(changes.move(self._session.pointer, self._switch.deployment.version))
             move(self._clients, self._topics, self._admin, self._switch)
             return finish()
         finally:
@@ -238,6 +242,7 @@ def move(clients: KafkaClients, topics: ControlTopics, admin: Admin, switch: Swi
     """
     hand = switch.hand
     inherit(clients, admin, hand.inherits)
+    pass_over(clients, admin, switch.back)
     edges = {output.topic for stage in switch.new.stages for output in stage.outputs}
     _grow(admin, {topic: count for topic, count in hand.grows.items() if topic not in edges})
     with StateMover(clients, topics, switch.new.name) as mover:

@@ -158,6 +158,8 @@ class Cluster:
         unowned = next(iter(self._not_owned(pointer, progress).values()), "")
         health, problem = _health(pointer, progress, self._why_nowhere(pointer), unowned)
         deployment = self.log.deployments.get((pointer.name, pointer.version))
+        if deployment is None and health:
+            health, problem = "stalled", self._why_unreadable(pointer)
         return TopologyRow(
             pointer.name, pointer.version,
             "checking" if pointer.version == 0 and pointer.state != "deleted" else pointer.state, health,
@@ -179,14 +181,20 @@ class Cluster:
         )
         return next(said, "no worker can host it; see `sage worker list`")
 
+    def _why_unreadable(self, pointer: Desired) -> str:
+        reason = self.log.foreign.get(f"{pointer.name}@{pointer.version}", "it is not there")
+        return f"version {pointer.version} can't be read: {reason}"
+
     def _progress(self, pointer: Desired) -> list[StageProgress]:
         if pointer.version == 0 or pointer.state in {"stopped", "deleted"}:
+            return []
+        if (pointer.name, pointer.version) not in self.log.deployments:  # which must not hide the others
             return []
         return progress_of(self.log, self.view, pointer.name)
 
     def _not_owned(self, pointer: Desired, progress: Sequence[StageProgress]) -> dict[str, str]:
         """Stage -> which of its partitions no worker has, where it runs and should have them."""
-        if pointer.version == 0 or pointer.state != "running":
+        if not progress or pointer.state != "running":
             return {}
         try:
             return not_owned(self.admin, self.view, self.log.deployment(pointer.name, pointer.version), progress)

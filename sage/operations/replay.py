@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sage.cluster.names import ControlTopics
 from sage.errors import DeadlineExceeded, TransientFailure
 from sage.model.names import dead_letter_topic, group_id
 from sage.model.partition import TopicPartition
+from sage.operations.letter_stage import stages_now
 from sage.operations.reading import partitions_of, read_to_end
 from sage.operations.replay_choice import Choice, ReplayReport, Sorter
 from sage.operations.replay_progress import Progress
@@ -58,6 +60,7 @@ def replay(
     *,
     stop: Stop | None = None,
     waiting: Callable[[str], None] = lambda _: None,
+    topics: ControlTopics | None = None,
 ) -> ReplayReport:
     """Write the chosen dead letters, as far as they were not replayed yet, to their stages' retry topics.
 
@@ -67,6 +70,7 @@ def replay(
     Args:
         stop: set to end after the batch under way.
         waiting: told what is waited for.
+        topics: the control topics, which say what has become of a step; those that the environment names unless given.
 
     Raises:
         NotFound: no topology of that name has run on these brokers.
@@ -81,7 +85,7 @@ def replay(
         try:
             producer, writer = _writer(clients, consumer, topology)
             try:
-                sorter = Sorter(admin, topology, choice, report, producer)
+                sorter = Sorter(admin, topology, choice, report, producer, stages_now(clients, topology, topics))
                 run = _Run(admin, consumer, writer, sorter, partitions, choice, report)
                 run.until_done(stop or threading.Event(), waiting)
             finally:
@@ -93,13 +97,15 @@ def replay(
     return report
 
 
-def preview(clients: KafkaClients, topology: str, choice: Choice) -> ReplayReport:
+def preview(
+    clients: KafkaClients, topology: str, choice: Choice, *, topics: ControlTopics | None = None
+) -> ReplayReport:  # fmt: skip
     """What ``replay`` would do now; writes and commits nothing. Raises as ``replay`` does."""
     report = ReplayReport(topology, dry_run=True)
     admin = clients.admin()
     try:
         partitions = _partitions(admin, clients, topology)
-        sorter = Sorter(admin, topology, choice, report)
+        sorter = Sorter(admin, topology, choice, report, stages=stages_now(clients, topology, topics))
         places = places_of(admin, topology, partitions)
         starts = {where: progress.first for where, progress in places.items()}
         for message in read_to_end(clients, starts, admin.end_offsets(partitions)):

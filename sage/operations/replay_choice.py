@@ -8,11 +8,13 @@ from typing import Any
 
 from sage.errors import RecordTooLarge
 from sage.model import dead_letter_headers, retry_headers
+from sage.model.keys import partition_for
 from sage.model.names import retry_topic
 from sage.model.partition import TopicPartition
 from sage.model.record import Headers
 from sage.operations.dead_letters import Letter, is_own_header, letter_of
 from sage.operations.letter_filter import LetterFilter
+from sage.operations.letter_stage import ANY, StagesNow
 from sage.operations.replay_writers import Replayed
 from sage.ports import Admin, Producer, RawMessage
 
@@ -84,16 +86,19 @@ class Sorter:
 
     Args:
         sizes: knows what the broker takes; ``None`` asks nobody.
+        stages: who takes the letters of a stage by now.
     """
 
     def __init__(
-        self, admin: Admin, topology: str, choice: Choice, report: ReplayReport, sizes: Producer | None = None
-    ) -> None:
+        self, admin: Admin, topology: str, choice: Choice, report: ReplayReport, sizes: Producer | None = None,
+        stages: StagesNow = ANY,
+    ) -> None:  # fmt: skip
         self._admin = admin
         self._topology = topology
         self._choice = choice
         self._report = report
         self._sizes = sizes
+        self._stages = stages
         self._partitions: dict[str, int] = {}
 
     def sort(self, message: RawMessage) -> Replayed | None:
@@ -115,14 +120,18 @@ class Sorter:
         number, _, offset = place.partition("@")
         if not (number.isdecimal() and offset.isdecimal()):
             raise _Impossible("it does not say where it was read: another program wrote it")
-        retry = retry_topic(self._topology, letter.stage)
+        stage = self._stages.of(letter.stage)
+        if stage is None:
+            raise _Impossible(self._stages.why_none(letter.stage))
+        retry = retry_topic(self._topology, stage)
         found = self._partitions_of(retry)
         if not found:
             raise _Impossible(f"topic {retry} does not exist: the step was renamed or removed, or never ran since")
-        if int(number) >= found:
+        key, value = message.key(), message.value()
+        to = self._place_of(key, topic, int(number))
+        if to >= found:
             raise _Impossible(f"topic {retry} has {found} partitions, and it was read from partition {number}")
         headers = _headers(message, letter, topic, number, offset)
-        key, value = message.key(), message.value()
         if self._sizes is not None:
             try:
                 self._sizes.check_size(retry, value, key, headers)
@@ -131,9 +140,17 @@ class Sorter:
         where = TopicPartition(message.topic(), message.partition())
         kind, timestamp = message.timestamp()
         return Replayed(
-            where, message.offset(), f"{letter.error} at step {letter.step}", retry, int(number),
+            where, message.offset(), f"{letter.error} at step {letter.step}", retry, to,
             key, value, headers, timestamp if kind else None,
         )  # fmt: skip
+
+    def _place_of(self, key: bytes | None, topic: str, was: int) -> int:
+        """The partition in which a letter's key is now: an edge may have grown since, and its state moved along.
+
+        Topics of others don't grow by us, and are partitioned in whatever way.
+        """
+        partitions = self._partitions_of(topic) if topic.startswith(f"{self._topology}.") else 0
+        return partition_for(key, partitions) if key is not None and partitions else was
 
     def _partitions_of(self, topic: str) -> int:
         if topic not in self._partitions:

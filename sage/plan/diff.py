@@ -131,17 +131,15 @@ def moves_of(old: Plan, new: Plan) -> dict[str, str]:
     """Old name -> new name of the steps that are renamed.
 
     ``moved:`` of the new plan says it; what was renamed by an earlier deploy is done. Going back to a version from
-    before a rename, the old plan's says it.
+    before a rename, the old plan's says it. Of several that go to one step the first does: state has one origin.
     """
     given = {**{after: before for before, after in old.topology.moved.items()}, **new.topology.moved}
-    return {
-        before: after
-        for before, after in given.items()
-        if before in old.topology.by_name
-        and after in new.topology.by_name
-        and after not in old.topology.by_name
-        and before not in new.topology.by_name
-    }
+    origins: dict[str, str] = {}
+    for before, after in given.items():
+        is_renamed = before in old.topology.by_name and before not in new.topology.by_name
+        if is_renamed and after in new.topology.by_name and after not in old.topology.by_name:
+            origins.setdefault(after, before)
+    return {before: after for after, before in origins.items()}
 
 
 def renamed_topics(plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
@@ -279,6 +277,7 @@ class _Comparing:
                 yield "state changed", "what is stored can be read", ""
             else:
                 yield "state changed", f"what is stored can't be read: {reason}", ALLOW_STATE_CHANGE
+        yield from self._other_keys(name, old, new)
         if old["ttl"] != new["ttl"]:
             yield f"ttl {_shown(old['ttl'])} -> {_shown(new['ttl'])}", "it counts for what is stored too", ""
         if old["on_timer"] != new["on_timer"]:
@@ -286,6 +285,20 @@ class _Comparing:
             yield "on_timer changed", "timers that are set are not heard any more" if gone else "", ""
         if old["max_hops"] != new["max_hops"]:
             yield f"max_hops {old['max_hops']} -> {new['max_hops']}", "", ""
+
+    def _other_keys(
+        self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str, str]]:  # fmt: skip
+        """A step with state whose keys come from other steps than before, that don't give the same."""
+        if old["kind"] != "process" or new["kind"] != "process":
+            return
+        before = {self.moves.get(each, each): code for each, code in _keyed_by(old, self.old_steps).items()}
+        after = _keyed_by(new, self.new_steps)
+        gone = {each: code for each, code in before.items() if each not in after}
+        come = {each: code for each, code in after.items() if each not in before}
+        if set(gone.values()) - set(come.values()) and set(come.values()) - set(gone.values()):
+            text = f"keys of {', '.join(gone)} -> {', '.join(come)}"
+            yield text, f"records get other keys: {name} keeps its state under the old ones", ALLOW_STATE_CHANGE
 
     def _rekeyed(self, name: str) -> tuple[str, str]:
         """What a change of a step's code does to keyed steps behind it."""
@@ -396,6 +409,23 @@ class _Comparing:
             for path, before, after in _differences(old[what], new[what]):
                 name = f"{'topics' if what == 'topic_settings' else what}{'.' if path else ''}{path}"
                 yield Entry("~", "setting", self.new.name, f"{name} {_shown(before)} -> {_shown(after)}")
+
+
+def _keyed_by(step: Mapping[str, Any], steps: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """The steps that give the keys of what ``step`` reads, each with what tells its code."""
+    found: dict[str, tuple[str, str]] = {}
+    ahead, seen = [step], {step["name"]}
+    while ahead:
+        for given in ahead.pop()["inputs"]:
+            upstream = steps[given["step"]]
+            if upstream["name"] in seen:
+                continue
+            seen.add(upstream["name"])
+            if upstream["kind"] == "key_by":
+                found[upstream["name"]] = upstream["target"], upstream["fingerprint"]
+            else:
+                ahead.append(upstream)
+    return found
 
 
 def is_ordered(stage: Stage) -> bool:

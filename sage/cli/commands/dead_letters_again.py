@@ -47,17 +47,19 @@ def replay(
 
     Ctrl-C and SIGTERM finish the batch under way. Exits 1 when a chosen letter can't be replayed.
     """
+    from sage import app
     from sage.operations import replay as operation
     from sage.operations.letter_filter import LetterFilter
     from sage.operations.replay_choice import Choice
 
     choice = Choice(LetterFilter.parse(only or ()), limit, max_replays, rate)
-    clients, shown = clients_of(bootstrap_servers, data_dir, kafka_config), terminal()
+    found, shown = app.brokers(bootstrap_servers, data_dir, kafka_config), terminal()
+    clients, topics = found.clients(), found.control_topics
     if dry_run:
-        report, caught = operation.preview(clients, topology, choice), None
+        report, caught = operation.preview(clients, topology, choice, topics=topics), None
     else:
         with _finishing() as asked:
-            report = operation.replay(clients, topology, choice, stop=asked, waiting=shown.note)
+            report = operation.replay(clients, topology, choice, stop=asked, waiting=shown.note, topics=topics)
         caught = asked.by
     _show(report, choice.max_replays)
     if caught == signal.SIGINT:

@@ -116,7 +116,8 @@ class ActorHost:
                 self._member.change(mode)
             elif self._member is not None:
                 self._member.stop(0.0)
-        self._wake.set()
+            else:  # a member was told itself, and what it dies of later is waited for all the same
+                self._wake.set()
         self._changed()
 
     def drained(self) -> None:

@@ -111,14 +111,16 @@ class Checker:
         self._worker = worker
         self._policy = policy
         self._environ = os.environ if environ is None else environ
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._plans: dict[tuple[str, int], tuple[Deployment, Plan]] = {}
 
     def plan_of(self, deployment: Deployment) -> Plan:
         """The plan with its code. Raises InvalidTopology where it may not be, or can't be, loaded."""
         key = (deployment.name, deployment.version)
-        if key not in self._plans:
-            self._plans[key] = plan_from_json(deployment.plan, load=self._policy.load, elsewhere=deployment.caller)
-        return self._plans[key]
+        known = self._plans.get(key)
+        if known is None or known[0] != deployment:  # or its number was given again
+            plan = plan_from_json(deployment.plan, load=self._policy.load, elsewhere=deployment.caller)
+            known = self._plans[key] = deployment, plan
+        return known[1]
 
     def forget(self, name: str, used: frozenset[int]) -> None:
         """Let the plans of a topology's other versions go."""

@@ -27,7 +27,8 @@ EXPOSED: Final = {
     "sage_records_skipped_total": "Records given up by on_error: skip.",
     "sage_records_dead_total": "Records that became dead letters.",
     "sage_stage_restarts_total": "How often a stage was started anew after a failure.",
-    "sage_stage_running": "1 where a stage runs here as desired.",
+    "sage_stage_running": "1 where a stage does here what is desired, such as to rest.",
+    "sage_stage_paused": "1 where a stage is a member here, and rests as it was told.",
     "sage_stage_partitions": "Partitions that a stage has here.",
     "sage_stage_latency_seconds": "Seconds of work per record since the last look.",
     "sage_worker_ready": "1 where this worker takes work on.",
@@ -36,6 +37,9 @@ EXPOSED: Final = {
 }
 
 _GAUGES: Final = frozenset(name for name in EXPOSED if not name.endswith("_total"))
+
+_AS_DESIRED: Final = frozenset({"running", "paused", "drained", "held"})
+"""States that nobody needs to be woken for."""
 
 TOKEN_VARIABLE: Final = "SAGE_METRICS_TOKEN"
 
@@ -137,7 +141,8 @@ def _stage(topology: str, status: StageStatus) -> Iterator[Sample]:
     for counter in _STAGE_COUNTERS:
         name = "sage_stage_restarts_total" if counter == "restarts" else f"sage_records_{counter}_total"
         yield name, labels, float(getattr(status, counter))
-    yield "sage_stage_running", labels, float(status.state == "running")
+    yield "sage_stage_running", labels, float(status.state in _AS_DESIRED)
+    yield "sage_stage_paused", labels, float(status.state == "paused")
     yield "sage_stage_partitions", labels, float(len(status.partitions))
     for quantile, seconds in status.latency.items():
         yield "sage_stage_latency_seconds", {**labels, "quantile": f"0.{quantile[1:]}"}, seconds

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sage.cluster.deployment import Deployment
@@ -22,6 +22,7 @@ LOOK_AGAIN: Final = 20.0
 
 @dataclass(slots=True)
 class _Inspection:
+    deployment: Deployment
     check: Check | None = None
     at: float = 0.0
     is_under_way: bool = False
@@ -49,7 +50,9 @@ class Inspector:
         key = (deployment.name, deployment.version)
         now = time.monotonic()
         with self._guard:
-            known = self._found.setdefault(key, _Inspection())
+            known = self._found.get(key)
+            if known is None or known.deployment != deployment:  # or its number was given again
+                known = self._found[key] = _Inspection(deployment)
             is_old = known.check is not None and known.check.kind == "unready" and now - known.at > LOOK_AGAIN
             if known.is_under_way or (known.check is not None and not is_old and known.is_deep >= deep):
                 return
@@ -83,7 +86,8 @@ class Inspector:
             what = "; ".join(check.problems)
             logger.warning("%s: version %d can't run here: %s", deployment.name, deployment.version, what)
         with self._guard:
-            known.check, known.at, known.is_deep, known.is_under_way = check, time.monotonic(), deep, False
+            known.check = replace(check, created_at=deployment.created_at)
+            known.at, known.is_deep, known.is_under_way = time.monotonic(), deep, False
         self._changed(deployment.name)
 
     def _opened(self, deployment: Deployment) -> Check:

@@ -12,6 +12,7 @@ from typing import Final
 from sage.cluster.cluster_view import ClusterView, SeenWorker
 from sage.cluster.control_log import WORKER_PREFIX, ControlLog
 from sage.cluster.control_topics import ensure_control_topics
+from sage.cluster.deployment import Deployment
 from sage.cluster.desired import Desired
 from sage.cluster.names import ControlTopics
 from sage.cluster.status import BEAT_EVERY, TopologyStatus
@@ -97,7 +98,7 @@ class Worker:
         self._wake = threading.Event()
         self._touched_topologies: set[str] = set()
         self._hosts: dict[str, TopologyHost] = {}
-        self._units: dict[tuple[str, int], tuple[Unit, ...]] = {}
+        self._units: dict[str, dict[int, tuple[Deployment, tuple[Unit, ...]]]] = {}
         self._waiting: dict[tuple[Place, tuple[str, ...]], tuple[float, float]] = {}
         self._seen: dict[str, SeenWorker] = {}
         self._roster: object = None
@@ -280,19 +281,19 @@ class Worker:
             self._do(action)
 
     def _goal(self, name: str) -> Goal | None:
+        known = self._units.pop(name, {})
         pointer = self._log.pointers.get(name)
         if pointer is None:
             return None
-        return Goal(pointer, {version: self._units_of(name, version) for version in _used(pointer)})
-
-    def _units_of(self, name: str, version: int) -> tuple[Unit, ...]:
-        key = (name, version)
-        if key not in self._units:
-            deployment = self._log.deployments.get(key)
+        found = self._units[name] = {}
+        for version in _used(pointer):
+            deployment = self._log.deployments.get((name, version))
             if deployment is None:
-                return ()
-            self._units[key] = units_of(deployment)
-        return self._units[key]
+                continue
+            one = known.get(version)
+            # A number is given again: after a purge, and after a version that was checked and taken back.
+            found[version] = one if one is not None and one[0] == deployment else (deployment, units_of(deployment))
+        return Goal(pointer, {version: units for version, (_, units) in found.items()})
 
     def _do(self, action: Action) -> None:
         place = action.place
@@ -312,7 +313,8 @@ class Worker:
             host = self._new_host(place.topology)
         if self.identity.is_named and any(unit.unit.name == place.unit for unit in host.units):
             return  # its predecessor still has this worker's name in the group
-        unit = next(unit for unit in self._units_of(place.topology, place.version) if unit.name == place.unit)
+        _, units = self._units[place.topology][place.version]
+        unit = next(unit for unit in units if unit.name == place.unit)
         logger.info(
             "%s: %s starts as version %d", place.topology, place.unit, place.version,
             extra=about(place.topology, place.unit),

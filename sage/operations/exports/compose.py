@@ -18,14 +18,14 @@ def compose(plan: Plan, *, image: str = IMAGE, replicas: int = 1) -> dict[str, A
         replicas: worker containers.
     """
     work = Workload.of(plan)
-    needed = {name: f"${{{name}:?}}" for name in work.variables}
+    given = {name: f"${{{name}:-}}" if name in work.optional else f"${{{name}:?}}" for name in work.variables}
     return {
         "name": f"sage-{work.name}",
         "services": {
             "worker": {
                 "image": image,
                 "command": work.arguments,
-                "environment": {"SAGE_BOOTSTRAP_SERVERS": _BROKERS, **needed},
+                "environment": {"SAGE_BOOTSTRAP_SERVERS": _BROKERS, **given},
                 "configs": [{"source": "topology", "target": f"{FOLDER}/{work.file_name}"}],
                 "tmpfs": ["/tmp", f"{DATA}:uid=10001,gid=10001"],
                 "read_only": True,

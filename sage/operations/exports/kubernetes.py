@@ -83,7 +83,7 @@ def _pod(work: Workload, name: str, image: str, brokers: str) -> dict[str, Any]:
                 "env": [
                     {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                     {"name": "SAGE_BOOTSTRAP_SERVERS", "value": brokers},
-                    *({"name": each, "valueFrom": _secret(name, each)} for each in work.variables),
+                    *(_from_secret(name, each, each in work.optional) for each in work.variables),
                 ],
                 "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}},
                 "securityContext": {
@@ -106,6 +106,7 @@ def _pod(work: Workload, name: str, image: str, brokers: str) -> dict[str, Any]:
     }
 
 
-def _secret(name: str, variable: str) -> dict[str, Any]:
+def _from_secret(name: str, variable: str, is_optional: bool) -> dict[str, Any]:
     """Every variable comes from one Secret, which is the user's to make."""
-    return {"secretKeyRef": {"name": name, "key": variable}}
+    place = {"name": name, "key": variable, **({"optional": True} if is_optional else {})}
+    return {"name": variable, "valueFrom": {"secretKeyRef": place}}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sage.graph.yaml import write_topology
 from sage.plan.plan import Plan
-from sage.spec.variables import names_in
+from sage.spec.variables import UnsetVariable, names_in, resolve
 from sage.version import __version__
 
 IMAGE: Final = f"sage-streams:{__version__}"
@@ -23,7 +24,8 @@ class Workload:
 
     Attributes:
         text: the topology as YAML; secrets stay ``${VAR}``.
-        variables: what the process must find in its environment.
+        variables: what the process looks for in its environment.
+        optional: those of them that have a default wherever they stand.
         most: how many processes can be of use: the most partitions that a stage reads, 1 where only brokers know.
     """
 
@@ -31,13 +33,16 @@ class Workload:
     text: str
     variables: tuple[str, ...]
     most: int
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, plan: Plan) -> Workload:
         """The plan's. Raises InvalidTopology where a step's code can't be named in a file."""
         text = write_topology(plan.topology)
         widths = [i.partitions or 1 for stage in plan.stages for i in stage.inputs]
-        return cls(plan.name, text, tuple(names_in(text)), max(widths, default=1))
+        variables = tuple(names_in(text))
+        optional = frozenset(name for name in variables if not _is_needed(name, text, variables))
+        return cls(plan.name, text, variables, max(widths, default=1), optional)
 
     @property
     def file_name(self) -> str:
@@ -48,3 +53,12 @@ class Workload:
     def arguments(self) -> list[str]:
         """After ``sage``."""
         return ["topology", "run", f"{FOLDER}/{self.file_name}", f"--data-dir={DATA}"]
+
+
+def _is_needed(name: str, text: str, variables: Sequence[str]) -> bool:
+    """Whether ``text`` can't do without one of its variables."""
+    try:
+        resolve(text, {other: "set" for other in variables if other != name})
+    except UnsetVariable:
+        return True
+    return False

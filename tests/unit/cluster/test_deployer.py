@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from sage.cluster import changes
+from sage.cluster import session as sessions
 from sage.cluster.deployer import Deployer
 from sage.cluster.deploying import VERSIONS_KEPT
 from sage.cluster.names import ControlTopics
@@ -18,7 +20,7 @@ from sage.errors import ChangeRefused, Conflict, InvalidTopology, NotFound, NotI
 from sage.model.partition import TopicPartition
 from sage.plan.diff import ALLOW_STATE_CHANGE
 from sage.plan.planner import compile_plan
-from sage.ports import TopicSpec
+from sage.ports import ProducerFatal, TopicSpec
 from sage.testing.broker import InMemoryClients
 from tests.unit.cluster.pipelines import Spelt, asking, counting, environment, shout
 
@@ -44,9 +46,9 @@ def bob(clients: InMemoryClients) -> Deployer:
 
 @pytest.fixture
 def opened() -> Iterator[list[ControlSession]]:
-    sessions: list[ControlSession] = []
-    yield sessions
-    for session in sessions:
+    made: list[ControlSession] = []
+    yield made
+    for session in made:
         session.close()
 
 
@@ -221,6 +223,27 @@ def test_foreign_records_are_named_and_stop_nobody(clients: InMemoryClients, ann
     assert log.current("qa").version == 1
 
 
+@pytest.mark.parametrize(
+    "new", [{"format": 2}, {"pinned": ["ask"]}, {"state": "asleep"}], ids=lambda new: next(iter(new))
+)
+def test_what_a_newer_sage_has_written_is_not_written_over(
+    clients: InMemoryClients, ann: Deployer, new: dict[str, Any]
+) -> None:
+    ann.deploy(asking())
+    newer = orjson.dumps({**orjson.loads(ann.look().current("qa").encode()), "revision": 7, **new})
+    clients.producer().produce(TOPICS.topologies, newer, b"qa", partition=0)
+    with pytest.raises(InvalidTopology, match="upgrade"):
+        ann.pause("qa")
+    assert clients.messages(TOPICS.topologies)[-1].value() == newer
+
+
+def test_what_nobody_could_have_written_is_written_over(clients: InMemoryClients, ann: Deployer) -> None:
+    clients.producer().produce(TOPICS.topologies, b'{"format": 1, "name": "qa", "version": "1"}', b"qa", partition=0)
+    assert "version is '1'" in ann.look().foreign["qa"]
+    ann.deploy(asking())
+    assert (ann.look().current("qa").version, ann.look().foreign) == (1, {})
+
+
 def test_the_log_follows_what_comes_later(ann: Deployer, bob: Deployer) -> None:
     log = ann.look()
     bob.deploy(asking())
@@ -268,3 +291,23 @@ def test_a_scale_that_is_more_than_can_be_of_use_says_so(ann: Deployer) -> None:
     assert (dict(scaled.scale), scaled.reason) == ({"say": 3}, "scale say=3 of which 1 can be of use")
     assert ann.scale("qa", {"say": 1}).reason == "scale say=1"
     assert ann.scale("qa", {"ask": 9}).reason == "scale ask=9", "how many partitions a foreign topic has is not known"
+
+
+@pytest.mark.parametrize("answer", [None, ProducerFatal("fenced")], ids=["committed", "no answer but fenced"])
+def test_what_was_written_counts_as_written_also_where_somebody_has_gone_on_from_it(
+    ann: Deployer, bob: Deployer, monkeypatch: pytest.MonkeyPatch, answer: Exception | None
+) -> None:
+    ann.deploy(asking())
+    monkeypatch.setattr(sessions, "PATIENCE", 1.0)
+    with ann.session("qa") as mine:
+        commit = mine._commit
+
+        def commit_and_freeze() -> None:
+            commit()
+            bob.scale("qa", {"ask": 2})
+            if answer is not None:
+                raise answer
+
+        monkeypatch.setattr(mine, "_commit", commit_and_freeze)
+        assert mine.point(changes.pause(mine.log.current("qa"))).revision == 2
+    assert [pointer.reason for pointer in ann.look().changes("qa")][1:] == ["pause", "scale ask=2"]

@@ -1,11 +1,14 @@
-"""What is read of a changelog before its state moves to other partitions."""
+"""What is read of a changelog before its state moves to other partitions, and who is kept from it meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sage.cluster.state_moves import _read_all
+from sage.cluster.deployer import Deployer
+from sage.cluster.desired import Desired
+from sage.cluster.names import ControlTopics
+from sage.cluster.state_moves import StateMover, _read_all
 from sage.model.partition import TopicPartition
 from sage.ports import TopicSpec
 from sage.testing.broker import InMemoryClients
@@ -43,3 +46,10 @@ def test_changes_behind_a_transaction_that_is_still_open_are_read_too() -> None:
     admin: Any = CommitsWhenAsked(clients, late)
     found = [(message.key(), message.value()) for message in _read_all(clients, admin, PLACE)]
     assert found == [(b"a", b"1"), (b"b", b"2")]
+
+
+def test_moving_state_of_one_topology_fences_no_deployer_of_another() -> None:
+    clients, topics = InMemoryClients(), ControlTopics()
+    deployer = Deployer(clients, topics, who="ann@laptop")
+    with deployer.session("qa-state") as session, StateMover(clients, topics, "qa"):
+        session.point(Desired("qa-state", 1))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
+from sage.cluster import cluster_view
+from sage.cluster.deployer import Deployer
 from sage.errors import NotFound, TransientFailure
 from sage.model import dead_letter_headers, retry_headers
+from sage.model.keys import partition_for
 from sage.model.partition import TopicPartition
 from sage.operations.letter_filter import LetterFilter
 from sage.operations.replay import preview, replay, replay_group
-from sage.operations.replay_choice import Choice
-from sage.ports import TransactionAbortable
+from sage.operations.replay_choice import Choice, ReplayReport
+from sage.plan.diff import ALLOW_ORPHANS
+from sage.ports import TopicSpec, TransactionAbortable
 from sage.testing.broker import InMemoryClients
+from tests.unit.cluster.pipelines import counting
 from tests.unit.operations.letters import bury, headers_of, letter_headers, retry_topics, values
 
 DLQ = TopicPartition("qa.dlq", 0)
@@ -39,6 +45,31 @@ def test_a_letter_becomes_the_record_that_it_was_in_its_stages_retry_topic(clien
     assert report.replayed == 1
     assert dict(report.reasons) == {"KeyError at step generate": 1}
     assert dict(report.topics) == {"qa.generate.retry": 1}
+
+
+def test_a_letter_from_before_its_edge_grew_goes_to_where_its_key_is_by_now(clients: InMemoryClients) -> None:
+    clients.admin().create([TopicSpec("qa.prompt", 8)])
+    retry_topics(clients, partitions=8)
+    keys = [b"k%d" % number for number in range(8)]
+    for key in keys:
+        bury(clients, key, letter_headers(partition=partition_for(key, 2)), key=key)
+    bury(clients, b"no key", letter_headers(partition=1), key=None)
+    replay(clients, "qa", Choice())
+    found = {message.value(): message.partition() for message in clients.messages("qa.generate.retry")}
+    assert found == {**{key: partition_for(key, 8) for key in keys}, b"no key": 1}
+
+
+def test_a_letter_of_a_foreign_topic_goes_to_the_partition_that_it_was_read_from(clients: InMemoryClients) -> None:
+    clients.admin().create([TopicSpec("questions", 8)])
+    retry_topics(clients, partitions=8)
+    place = 1 - partition_for(b"k", 8) % 2
+    headers = [
+        (name, b"questions" if name == dead_letter_headers.TOPIC else value)
+        for name, value in letter_headers(partition=place)
+    ]
+    bury(clients, b"1", headers)
+    replay(clients, "qa", Choice())
+    assert [message.partition() for message in clients.messages("qa.generate.retry")] == [place]
 
 
 def test_a_fused_step_is_replayed_through_its_stage(clients: InMemoryClients) -> None:
@@ -235,3 +266,34 @@ def test_no_dead_letters_is_nothing_to_do(clients: InMemoryClients) -> None:
     bury(clients, b"1")
     clients.trim({DLQ: 1})
     assert replay(clients, "qa", Choice()).replayed == 0
+
+
+@pytest.fixture
+def deployer(clients: InMemoryClients, monkeypatch: pytest.MonkeyPatch) -> Deployer:
+    monkeypatch.setattr(cluster_view, "PATIENCE", 0.0)  # no worker is to be heard of
+    clients.admin().create([TopicSpec("qa-in", 2)])
+    return Deployer(clients, who="ann@laptop")
+
+
+def test_letters_of_a_renamed_step_go_to_the_stage_that_it_is_now(clients: InMemoryClients, deployer: Deployer) -> None:
+    deployer.deploy(counting())
+    deployer.stop("qa", patience=0.0)
+    bury(clients, b"1", letter_headers(step="count"))
+    deployer.deploy(counting(step="tally", moved={"count": "tally"}))
+    report = replay(clients, "qa", Choice())
+    assert (values(clients, "qa.count.retry"), values(clients, "qa.tally.retry")) == ([], [b"1"])
+    assert dict(report.topics) == {"qa.tally.retry": 1}
+
+
+@pytest.mark.parametrize("run", [replay, preview])
+def test_letters_of_a_step_that_is_gone_stay(
+    clients: InMemoryClients, deployer: Deployer, run: Callable[..., ReplayReport]
+) -> None:
+    deployer.deploy(counting())
+    deployer.stop("qa", patience=0.0)
+    bury(clients, b"1", letter_headers(step="count"))
+    deployer.deploy(counting(step="tally"), allow={ALLOW_ORPHANS})
+    report = run(clients, "qa", Choice())
+    (reason,) = report.impossible
+    assert reason.startswith("version 2, which is deployed, has no stage count: it was removed")
+    assert (report.replayed, values(clients, "qa.count.retry")) == (0, [])

@@ -256,6 +256,40 @@ def test_another_key_in_front_of_state_needs_a_flag() -> None:
     assert "count keeps its state under the old ones" in diff.text()
 
 
+def keyed(by: str, key: str = "user", *, moved: Mapping[str, str] = {}) -> Plan:
+    """``in`` -> key_by ``key`` in step ``by`` -> count -> ``out``."""
+    env = environment()
+    env.from_topic("in").key_by(key, name=by).process(count, state=Count, name="count").to("out")
+    return compile_plan(replace(env.build(), moved=dict(moved)))
+
+
+def test_another_step_that_gives_other_keys_in_front_of_state_needs_a_flag() -> None:
+    diff = diff_plans(keyed("by"), keyed("by-account", "account"))
+    assert diff.needs == {ALLOW_ORPHANS, ALLOW_STATE_CHANGE}
+    assert "~ count.keys of by -> by-account; records get other keys: count keeps its state under the old ones" in (
+        diff.text()
+    )
+
+
+def test_the_same_key_from_a_step_of_another_name_is_no_other_key() -> None:
+    assert diff_plans(keyed("by"), keyed("by-user")).needs == {ALLOW_ORPHANS}
+    assert diff_plans(keyed("by"), keyed("by-user", moved={"by": "by-user"})).needs == frozenset()
+
+
+def test_of_two_steps_that_move_to_one_the_second_is_removed() -> None:
+    def plan(*steps: str, moved: Mapping[str, str] = {}) -> Plan:
+        env = environment()
+        for number, name in enumerate(steps):
+            keyed = env.from_topic(f"in-{number}").key_by("user", name=f"by-{number}")
+            keyed.process(count, state=Count, name=name).to(f"out-{number}")
+        return compile_plan(replace(env.build(), moved=dict(moved)))
+
+    diff, hand = between(plan("left", "right"), plan("both", moved={"left": "both", "right": "both"}))
+    assert ALLOW_ORPHANS in diff.needs
+    assert "state qa.right.changelog would be orphaned" in diff.text()
+    assert hand.changelogs == {"qa.left.changelog": "qa.both.changelog"}
+
+
 @pytest.mark.parametrize(("state", "needs"), [(Wider, frozenset()), (Required, {ALLOW_STATE_CHANGE})])
 def test_state_that_can_not_be_read_any_more_needs_a_flag(state: Any, needs: set[str]) -> None:
     assert diff_plans(counting(), counting(state=state)).needs == needs

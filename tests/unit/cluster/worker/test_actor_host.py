@@ -160,3 +160,31 @@ def test_a_minute_of_work_is_what_makes_an_earlier_failure_forgotten(monkeypatch
 def test_the_time_that_opening_takes_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     lives = Lives(monkeypatch, lambda low, high: 1.0)
     assert lives.delays(*(Failing(lives.clock, opens=True, takes=100.0) for _ in range(3))) == [1, 2, 4]
+
+
+def test_an_order_that_a_member_has_obeyed_shortens_no_later_delay(
+    member: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_host, "FIRST_DELAY", 30.0)
+    lives: list[Standing] = []
+    again = threading.Event()
+
+    def make() -> Any:
+        lives.append(member)
+        if len(lives) > 1:
+            again.set()
+        return member
+
+    unit = Unit("count", ("count",), "digest")
+    host = ActorHost(unit, Running("t", "count", 1, "digest", 0, "run"), make, name="sage-t.count")
+    host.start()
+    wait_until(lambda: host.member is not None, what="the member is made")
+    host.change("paused")
+    host.change("run")
+    member.failure = ValueError("no")  # type: ignore[assignment]
+    member.stop(0.0)
+    wait_until(lambda: host.member is None, what="it has died")
+    assert not again.wait(1.0)
+    assert said(host)[0] == "backing-off"
+    host.stop(1.0)
+    wait_until(lambda: host.is_gone, what="the unit has left")

@@ -71,6 +71,25 @@ def test_metrics_have_what_each_stage_did(town: Town) -> None:
     health.close()
 
 
+def test_nobody_is_woken_for_a_stage_that_rests_as_it_was_told(town: Town) -> None:
+    town.topic("in")
+    worker = town.worker("a")
+    health = Health(worker, "127.0.0.1", 0)
+    town.deploy(lambda b: b.from_topic("in").map(steps.times_ten, name="work").to("out"))
+
+    def told(running: int, paused: int) -> bool:
+        text = fetch(health.port, "/metrics")[1]
+        return all(
+            f'sage_stage_{name}{{topology="t",operator="work"}} {value}.0' in text
+            for name, value in (("running", running), ("paused", paused))
+        )
+
+    wait_until(lambda: told(running=1, paused=0), what="it runs")
+    town.deployer.pause("t")
+    wait_until(lambda: told(running=1, paused=1), what="it rests")
+    health.close()
+
+
 def test_a_port_that_is_taken_is_told(town: Town) -> None:
     worker = town.worker("a")
     with socket.socket() as taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,3 +101,21 @@ def test_a_check_that_ended_the_program_is_made_again_later(monkeypatch: pytest.
         return len(looked) > 1
 
     wait_until(looks_again, what="it is looked at again")
+
+
+def test_another_deployment_of_the_same_number_is_looked_at_by_itself() -> None:
+    inspector = Inspector(Checker("w1", Policy(("tests",)), {}), make_world, lambda _: None)
+    first = deployment()
+    unknown = replace(first, created_at=1, plan={**first.plan, "format": 99})
+    inspector.look(unknown, deep=False)
+    wait_until(lambda: [each.kind for each in inspector.checks("t")] == ["unready"], what="it can't run")
+    inspector.look(replace(first, created_at=2), deep=False)
+    wait_until(lambda: [each.kind for each in inspector.checks("t")] == [""], what="the other one can")
+
+
+def test_a_plan_is_of_the_deployment_that_was_asked_for_and_not_of_its_namesake() -> None:
+    checker = Checker("w1", Policy(("tests",)), {})
+    first = deployment()
+    renamed = {**first.plan, "memory": {"uri": "http://elsewhere:19530"}}
+    assert checker.plan_of(first).topology.memory == first.plan["memory"]
+    assert checker.plan_of(replace(first, plan=renamed, created_at=2)).topology.memory == renamed["memory"]

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from sage.cluster.worker import actor_host
 from sage.cluster.worker.checks import Policy
 from sage.graph.builder import StreamBuilder
+from sage.operations.cluster import Cluster
 from tests.support.waiting import wait_until
 from tests.unit.cluster.worker import steps
-from tests.unit.cluster.worker.town import DRAIN_TIMEOUT, Town
+from tests.unit.cluster.worker.town import DRAIN_TIMEOUT, TOPICS, Town
 from tests.unit.cluster.worker.town import town as make_town
 
 
@@ -284,3 +286,21 @@ def test_a_step_that_hangs_does_not_keep_a_worker_from_ending_within_its_time(
     given_up = [line for line in caplog.messages if "did not stop in time" in line]
     assert given_up == ["sage-t.work did not stop in time; what it had not committed is read again"]
     assert town.said() == town.said("u") == {}, "it took its leave"
+
+
+def test_a_plan_that_nothing_can_be_made_of_stops_nobody(town: Town) -> None:
+    town.topic("in")
+    town.worker("a")
+    producer = town.clients.producer()
+    for name, plan in (("x", {}), ("y", {"stages": [], "steps": None}), ("z", {"format": 99, "graph": []})):
+        bad = {"format": 1, "name": name, "version": 1, "plan": plan}
+        producer.produce(TOPICS.topologies, orjson.dumps(bad), f"{name}@1".encode(), partition=0)
+        pointer = {"format": 1, "name": name, "version": 1}
+        producer.produce(TOPICS.topologies, orjson.dumps(pointer), name.encode(), partition=0)
+    producer.flush(5)
+    town.deploy(tens)
+    town.until("work", a=(1, "running"))
+    with Cluster(town.clients, TOPICS) as cluster:
+        assert {row.name: row.health for row in cluster.topologies()} == {
+            "t": "ok", "x": "stalled", "y": "stalled", "z": "stalled",
+        }  # fmt: skip

@@ -80,6 +80,16 @@ def test_kubernetes_runs_the_same_plan_with_its_secrets_from_a_secret(plan: Plan
         assert selected.items() <= labels.items()
 
 
+def test_a_variable_that_need_not_be_set_is_asked_of_nobody() -> None:
+    text = TEXT.replace("${SHOP_KEY}", "${SHOP_KEY:-}")
+    plan = compile_plan(parse_topology(text, environ={}))
+    assert compose(plan)["services"]["worker"]["environment"]["SHOP_KEY"] == "${SHOP_KEY:-}"
+    (workers,) = [each for each in kubernetes(plan) if each["kind"] == "StatefulSet"]
+    (container,) = workers["spec"]["template"]["spec"]["containers"]
+    (given,) = [each for each in container["env"] if each["name"] == "SHOP_KEY"]
+    assert given["valueFrom"]["secretKeyRef"]["optional"] is True
+
+
 def test_keda_watches_what_each_stage_reads_and_stops_at_the_partitions(plan: Plan) -> None:
     (document,) = parsed([scaled_object(plan, brokers="kafka:9093", lag=7)])
     found = {(t["metadata"]["consumerGroup"], t["metadata"]["topic"]) for t in document["spec"]["triggers"]}
