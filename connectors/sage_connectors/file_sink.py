@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +13,7 @@ from sage.model.record import Record
 from sage.spec.component import Sink
 from sage.spec.context import OpenContext
 from sage_connectors.files.append_log import AppendLog
+from sage_connectors.files.locate import expanded
 from sage_connectors.terminal_sink import json_text
 
 
@@ -51,17 +51,18 @@ class FileSink(Sink[Any]):
     def __init__(self, config: FileSinkConfig) -> None:
         super().__init__(config)
         self.config: FileSinkConfig = config
-        self._log = AppendLog(Path(config.path).expanduser(), remember=config.remember)
+        self._log = AppendLog(expanded(config.path), remember=config.remember)
 
     async def open(self, ctx: OpenContext) -> None:
         """Make the file where it is missing; see that it can be written.
 
         Raises:
-            Unauthorized: no permission there.
+            Unauthorized: it can't be written there.
+            InvalidTopology: it is a pipe or device.
         """
         try:
             await asyncio.to_thread(self._log.open)
-        except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
             raise Unauthorized(
                 f"this file can't be written: {error.strerror}; choose another path", where=self.config.path
             ) from None

@@ -43,7 +43,8 @@ class TerminalSink(Sink[Any]):
     """Writes records to standard output, each once while this process lives, and flushes before they count as done.
 
     Raises (from ``write``):
-        StageStopped: the reader of the pipe has gone; the records are not committed.
+        StageStopped: standard output takes nothing more (its reader has gone, its disk is full, the terminal was
+            closed); the records are not committed.
     """
 
     Config: ClassVar[type[BaseModel]] = TerminalSinkConfig
@@ -152,6 +153,12 @@ def _print(text: str) -> None:
             "standard output was closed by its reader (a pipe into `head`, say); the last records are not committed"
             " and come again in the next run"
         ) from None
+    except OSError as error:  # a full disk, a terminal that has gone: the records are innocent
+        _silence()
+        raise StageStopped(
+            f"standard output can't be written: {error.strerror or error}; the last records are not committed and come "
+            "again in the next run"
+        ) from error
 
 
 def _silence() -> None:

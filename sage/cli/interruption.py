@@ -33,6 +33,20 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def ending_signals() -> tuple[int, ...]:
+    """What asks a program to finish and end: SIGTERM, and SIGHUP, when the terminal goes away, unless it is ignored, as
+    under ``nohup``."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGTERM,) if is_ignored else (signal.SIGTERM, signal.SIGHUP)
+
+
+def hear_once(number: int) -> None:
+    """For a handler: ignore another SIGHUP, as the shell and the kernel each send one when a terminal goes away. A
+    second SIGTERM is a person's, who wants the end at once."""
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def remembered() -> Iterator[None]:
     """Remember Ctrl-C within the block, where it would be a KeyboardInterrupt anyway."""

@@ -16,6 +16,7 @@ from sage.cli.flags import Flags, UsageError, parse_flags
 from sage.cli.help import group_help, root_help
 from sage.cli.interruption import is_interruption, remembered
 from sage.cli.later import later_verb
+from sage.cli.streams import prepare_streams
 from sage.cli.terminal import Terminal, set_terminal
 from sage.cli.verbs import GROUPS, VERBS, Verb, names_at
 from sage.errors import SageError, ServiceFailed
@@ -25,6 +26,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    prepare_streams()
     with remembered():
         return _main(sys.argv[1:] if arguments is None else list(arguments))
 
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     terminal = Terminal(Flags(debug="--debug" in words))
     try:
+        _refuse_bytes(words)
         flags = parse_flags(words)
         terminal = Terminal(flags)
         set_terminal(terminal)
@@ -42,6 +45,15 @@ def _main(words: list[str]) -> int:
         if terminal.flags.debug and not isinstance(error, (SystemExit, BrokenPipeError)):
             terminal.error(traceback.format_exc().rstrip())
         return _report(error, terminal)
+
+
+def _refuse_bytes(words: Sequence[str]) -> None:
+    """Raises UsageError at what is not UTF-8: no name in Kafka or Milvus can be, and their C code fails on it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!r} is not UTF-8; type it in a UTF-8 terminal") from None
 
 
 def _run(flags: Flags, terminal: Terminal) -> int:

@@ -59,6 +59,17 @@ def writable(kind: Any, path: Any) -> None:
         raise ValueError(f"is a file that may be written; {path} may not")
 
 
+def named(kind: Any, value: Any) -> None:
+    """Refuses an empty name, as a shell gives it for a variable that is not set.
+
+    Raises:
+        ValueError: with the end of a sentence, whose beginning is the option's name.
+    """
+    del kind
+    if value is not None and not value.strip():
+        raise ValueError("is a name, and not empty")
+
+
 COUNT = Within(0)
 """For options that say how many, where none is possible."""
 

@@ -8,12 +8,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from sage.cli import text
 from sage.cli.flags import Flags, UsageError
+from sage.errors import SageError
 from sage.model.secrets import hide_secrets
 
 Row = Mapping[str, Any]
@@ -94,7 +96,7 @@ class Terminal:
         """What ``data`` prints."""
         if self.flags.output == "yaml":
             return _yaml(value).rstrip("\n")
-        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        return self._json(value, indent=2)
 
     def record(self, value: Any) -> None:
         """One record of a stream: one line of JSON, or a YAML document where that was asked for."""
@@ -102,12 +104,27 @@ class Terminal:
             self.line("---")
             self.data(value)
         else:
-            self.line(json.dumps(value, ensure_ascii=False, default=str))
+            self.line(self._json(value))
+
+    def _json(self, value: Any, *, indent: int | None = None) -> str:
+        """JSON that is still JSON where the stream can't encode every character: with JSON's own escapes."""
+        encodes_all = (getattr(self.out, "encoding", None) or "utf-8").lower().startswith("utf")
+        return json.dumps(value, indent=indent, ensure_ascii=not encodes_all, default=str)
 
     def line(self, content: str = "") -> None:
-        """One line of data."""
+        """One line of data.
+
+        Raises:
+            BrokenPipeError: its reader has gone.
+            SageError: it can't be written, to a disk that is full for example.
+        """
         self._clear_progress()
-        print(content, file=self.out, flush=True)
+        try:
+            print(content, file=self.out, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise SageError(f"can't be written: {error.strerror}", where="standard output") from error
 
     # ------------------------------------------------------------------------------- everything else
 
@@ -117,9 +134,13 @@ class Terminal:
             self.error(content)
 
     def error(self, content: str) -> None:
-        """A line on standard error, whatever the options; secrets that an exception quoted are hidden."""
-        self._clear_progress()
-        print(hide_secrets(content), file=self.err, flush=True)
+        """A line on standard error, whatever the options; secrets that an exception quoted are hidden.
+
+        Where nobody can read it any more, the command goes on without: its work and its exit code are what counts.
+        """
+        with suppress(OSError):
+            self._clear_progress()
+            print(hide_secrets(content), file=self.err, flush=True)
 
     def progress(self, content: str) -> None:
         """What is being waited for: one line that the next one replaces. Only on a terminal."""

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from confluent_kafka import KafkaException
 
+from sage.errors import InvalidTopology
 from sage.kafka.admin import ConfluentAdmin
 from sage.kafka.config import (
     COOPERATIVE,
     EAGER,
     GroupProtocol,
     admin_config,
+    bootstrap_addresses,
     check_user_config,
     consumer_config,
     masked,
@@ -42,7 +44,7 @@ class ConfluentClients:
         origin: where the address came from (``SAGE_BOOTSTRAP_SERVERS``, a context), for messages.
 
     Raises:
-        InvalidTopology: ``config`` sets what SAGE's guarantees hang on.
+        InvalidTopology: ``config`` sets what SAGE's guarantees hang on, or an address is none.
     """
 
     def __init__(
@@ -54,6 +56,10 @@ class ConfluentClients:
         is_embedded: bool = False,
         origin: str = "",
     ) -> None:
+        try:
+            bootstrap_addresses(bootstrap_servers)
+        except InvalidTopology as error:
+            raise error.at(origin) if origin else error from None
         self._bootstrap_servers = bootstrap_servers
         self._config = check_user_config(config or {})
         self._group_protocol: GroupProtocol | None = group_protocol

@@ -7,7 +7,7 @@ that SAGE's guarantees hang on. A user's value for one of the last is refused, n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from sage.errors import InvalidTopology
@@ -198,20 +198,32 @@ def is_cooperative(config: Mapping[str, Any]) -> bool:
     return bool(config["group.protocol"] == "consumer" or config["partition.assignment.strategy"] == COOPERATIVE)
 
 
-def bootstrap_addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
+_ADDRESS = re.compile(
+    r"((?P<protocol>[a-z_]+)://)?(\[(?P<six>[0-9a-f:.%]+)\]|(?P<host>[^\[\]:/@\s]+))(:(?P<port>[0-9]{1,5}))?",
+    re.ASCII | re.IGNORECASE,
+)
+_PROTOCOLS = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
+_DEFAULT_PORT, _LAST_PORT = "9092", 65_535
+
+
+def bootstrap_addresses(bootstrap_servers: str) -> list[tuple[str, int]]:
     """The ``(host, port)`` pairs of a ``bootstrap.servers`` text; the port defaults to 9092.
 
     Raises:
-        InvalidTopology: an entry has no host, or a port that is not a number.
+        InvalidTopology: there are none, or an entry is no ``host:port``, with one of Kafka's protocols or none before.
     """
+    found = []
     for entry in filter(None, (part.strip() for part in bootstrap_servers.split(","))):
-        address = entry.split("://", 1)[-1]
-        host, separator, port = address.rpartition(":")
-        if not separator or address.endswith("]"):
-            host, port = address, "9092"
-        if not host or not port.isdecimal():
-            raise InvalidTopology(f"bootstrap servers: {entry!r} is not host:port")
-        yield host.strip("[]"), int(port)
+        address = _ADDRESS.fullmatch(entry)
+        port = int((address and address["port"]) or _DEFAULT_PORT)
+        if address is None or not 0 < port <= _LAST_PORT or not entry.isprintable():
+            raise InvalidTopology(f"bootstrap servers: {without_userinfo(entry)!a} is not host:port")
+        if address["protocol"] is not None and address["protocol"].lower() not in _PROTOCOLS:
+            raise InvalidTopology(f"bootstrap servers: {entry!r} is no address of Kafka; write host:port")
+        found.append((address["six"] or address["host"], port))
+    if not found:
+        raise InvalidTopology("bootstrap servers: there is no address; write host:port,...")
+    return found
 
 
 def _for_consumers_only(name: str) -> bool:

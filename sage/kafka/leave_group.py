@@ -24,7 +24,7 @@ def leave_group(bootstrap_servers: str, group: str, member: str, *, timeout: flo
     broker that is gone has forgotten it."""
     body = b"".join(struct.pack(">h", len(text)) + text for text in (group.encode(), member.encode()))
     try:
-        host, port = next(iter(bootstrap_addresses(bootstrap_servers)))
+        host, port = bootstrap_addresses(bootstrap_servers)[0]
         with socket.create_connection((host, port), timeout) as connection:
             connection.settimeout(timeout)
             (error,) = struct.unpack(">h", request(connection, _LEAVE_GROUP, 0, body)[:2])

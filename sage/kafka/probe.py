@@ -58,7 +58,7 @@ def probe(bootstrap_servers: str, config: Mapping[str, Any], *, timeout: float =
         # protocol works everywhere, and no embedded broker asks for certificates.
         return BrokerFeatures(has_consumer_protocol=False, is_embedded=False)
     deadline = time.monotonic() + timeout
-    addresses = list(bootstrap_addresses(bootstrap_servers))
+    addresses = bootstrap_addresses(bootstrap_servers)
     reason = "no address"
     while True:
         for host, port in addresses:

@@ -72,7 +72,7 @@ def read_state(path: Path) -> UpState:
     """
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        services = {name: ServiceEntry(name=name, **entry) for name, entry in data["services"].items()}
+        services = {name: _entry(name, fields) for name, fields in data["services"].items()}
         users = {int(pid): User(**user) for pid, user in data["users"].items()}
     except FileNotFoundError:
         return UpState()
@@ -83,6 +83,13 @@ def read_state(path: Path) -> UpState:
             where=str(path),
         ) from error
     return UpState(services, users)
+
+
+def _entry(name: str, fields: Mapping[str, Any]) -> ServiceEntry:
+    for number in ("pid", "port"):
+        if type(fields[number]) is not int:
+            raise TypeError(f"{number} of {name} is {fields[number]!r}")
+    return ServiceEntry(name=name, **fields)
 
 
 def write_state(path: Path, state: UpState) -> None:

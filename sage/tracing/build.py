@@ -63,12 +63,12 @@ def build_tracer(environ: Mapping[str, str], *, exporter: SpanExporter | None = 
         return IdleTracer(Sampling.from_environ(environ, default=0.0))
     from sage.tracing.export import batching_tracer, make_exporter
 
+    sampling = Sampling.from_environ(environ, default=1.0)
     try:
-        made = make_exporter(settings)
-    except ImportError as error:
+        return batching_tracer(make_exporter(settings), sampling, environ, where=settings.endpoint or "")
+    except (ImportError, ValueError) as error:  # a package that is missing; a variable that the SDK refuses
         _log.warning("traces are not exported: %s; records go on without", error)
         return IdleTracer(Sampling.from_environ(environ, default=0.0))
-    return batching_tracer(made, Sampling.from_environ(environ, default=1.0), environ, where=settings.endpoint or "")
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

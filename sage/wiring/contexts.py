@@ -163,11 +163,14 @@ class Contexts:
 
 
 def contexts_path(environ: Mapping[str, str]) -> Path:
-    """``SAGE_CONFIG``, else ``sage/config.yaml`` in the user's folder of settings."""
-    if environ.get(CONFIG_VARIABLE):
-        return Path(environ[CONFIG_VARIABLE]).expanduser()
-    base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path("~/.config").expanduser()) / "sage" / "config.yaml"
+    """``SAGE_CONFIG``, else ``sage/config.yaml`` in the user's folder of settings. Raises SageError for a ``~`` of
+    nobody."""
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    named = Path(environ.get(CONFIG_VARIABLE) or f"{base}/sage/config.yaml")
+    try:
+        return named.expanduser()
+    except RuntimeError as error:
+        raise SageError(f"there is no such home folder; set {CONFIG_VARIABLE}", where=str(named)) from error
 
 
 def read_contexts(environ: Mapping[str, str] | None = None) -> Contexts:

@@ -102,3 +102,9 @@ def test_a_memory_of_the_cluster_is_filled_before_it_is_asked(page: str) -> None
 @pytest.mark.parametrize("page", ["README", *sorted(f"docs/{path.name[:-9]}" for path in ROOT.glob("docs/*.zh-CN.md"))])
 def test_both_languages_have_the_same_to_type(page: str) -> None:
     assert blocks(f"{page}.zh-CN.md") == blocks(f"{page}.md")
+
+
+def test_somebody_is_woken_when_there_is_no_worker_that_could_tell() -> None:
+    rules = [rule for group in yaml_of(ROOT / "infra/prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+    paged = [rule["expr"] for rule in rules if rule["labels"]["severity"] == "page"]
+    assert "absent(sage_worker_ready)" in paged

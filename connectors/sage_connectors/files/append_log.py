@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import orjson
 
-from sage.errors import DiskFull, SageError
+from sage.errors import DiskFull, InvalidTopology, SageError
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -63,8 +63,14 @@ class AppendLog:
         """Make both files where they are missing.
 
         Raises:
+            InvalidTopology: what is there is no file.
             OSError: they can't be made or written.
         """
+        if self._path.exists() and not (self._path.is_file() or self._path.is_dir()):
+            raise InvalidTopology(
+                "is a pipe or device, from which nothing can be taken back; name a file, or use the sink terminal",
+                where=str(self._path),
+            )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._catch_up()
@@ -185,12 +191,13 @@ class AppendLog:
 
     def _write(self, ids: list[str], data: bytes) -> None:
         """Steps 4 and 5."""
-        at, start = os.fstat(self._data).st_size, self._read_to
+        size, start = os.fstat(self._data).st_size, self._read_to
         try:
-            self._announce(at, len(data), ids)
+            self._end_last_line(size)
+            self._announce(os.fstat(self._data).st_size, len(data), ids)
             _write_all(self._data, data)
         except OSError as error:
-            os.ftruncate(self._data, at)
+            os.ftruncate(self._data, size)
             os.ftruncate(self._ids, start)
             if self._batches and self._batches[-1].start == start:
                 self._seen.difference_update(self._batches.pop().ids)
@@ -200,6 +207,11 @@ class AppendLog:
                     "no space left; nothing of this batch was written; free some and start again", where=str(self._path)
                 ) from None
             raise
+
+    def _end_last_line(self, size: int) -> None:
+        """What another program wrote may lack its last line end; ours must not become a part of that line."""
+        if size and os.pread(self._data, 1, size - 1) != b"\n":
+            _write_all(self._data, b"\n")
 
     def _announce(self, at: int, length: int, ids: list[str]) -> None:
         line = orjson.dumps({"at": at, "length": length, "ids": ids}, option=orjson.OPT_APPEND_NEWLINE)

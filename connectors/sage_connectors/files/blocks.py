@@ -121,9 +121,13 @@ def _not_text(reading: Reading, block: _Block, error: UnicodeDecodeError) -> Dec
     guess = _likely_encoding(block, line)
     return DecodeFailure(
         f"not {reading.encoding.upper()}: byte 0x{found:02x} at byte {block.byte + error.start} of the file;"
-        f" convert it with `iconv -f {guess} -t UTF-8 {reading.name}`, or set encoding: {guess.lower()}",
+        f" convert it with `iconv -f {guess} -t UTF-8 {reading.name}`{_or_set(guess)}",
         where=f"{reading.name}:{number}",
     )
+
+
+def _or_set(guess: str) -> str:
+    return "" if guess == "UTF-16" else f", or set encoding: {guess.lower()}"  # UTF-16 can't be cut into lines
 
 
 def _likely_encoding(block: _Block, line: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,21 @@ class Found:
     passed_over: tuple[str, ...] = ()
 
 
+def expanded(path: str) -> Path:
+    """``path`` with the home folder in place of ``~``.
+
+    Raises:
+        NotFound: the user that ``~`` stands for has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NotFound("no home folder is known for what begins with ~; write the path out", where=path) from None
+
+
 def is_glob(path: str) -> bool:
     """Whether ``path`` has wildcards and is not the literal name of something that exists."""
-    return glob.has_magic(path) and not Path(path).expanduser().exists()
+    return glob.has_magic(path) and not expanded(path).exists()
 
 
 def locate(path: str, *, documents: bool = False, may_be_empty: bool = False) -> Found:
@@ -42,20 +55,31 @@ def locate(path: str, *, documents: bool = False, may_be_empty: bool = False) ->
 
     Raises:
         NotFound: nothing is there.
-        InvalidTopology: it is a folder, and rows were asked for.
+        InvalidTopology: it is a folder, and rows were asked for; or a pipe or device.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_dir():
         return _folder(place, documents=documents)
     if place.exists():
+        if _is_stream(place):
+            raise InvalidTopology(
+                "is a pipe or device, which can't be gone back in; make it a file, or send its lines to a topic with"
+                " `sage topics produce`",
+                where=str(place),
+            )
         return Found((str(place),), str(place.parent))
     if not glob.has_magic(path):
         raise NotFound(f"no such file (working directory {Path.cwd()}); check the path", where=path)
     matches = glob.glob(str(place), recursive=True)  # noqa: PTH207 - takes absolute patterns and keeps relative ones
-    files = sorted(match for match in matches if not Path(match).is_dir())
+    files = sorted(match for match in matches if not (Path(match).is_dir() or _is_stream(Path(match))))
     if not files and not may_be_empty:
         raise NotFound(f"no file matches (working directory {Path.cwd()}); check the pattern", where=path)
     return Found(tuple(files), _fixed_part(str(place)))
+
+
+def _is_stream(place: Path) -> bool:
+    """Whether its bytes come once, or without end."""
+    return place.is_fifo() or place.is_socket() or (place.is_char_device() and not place.samefile(os.devnull))
 
 
 def _folder(place: Path, *, documents: bool) -> Found:

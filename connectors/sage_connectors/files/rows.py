@@ -66,9 +66,9 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_LINE)
     if reading.byte == 0:
         table = _Table(reading, delimiter)
-        header = table.next()
+        header = _header(table)
     else:
-        header = _Table(replace(reading, byte=0, line=0, limit=None), delimiter).next()
+        header = _header(_Table(replace(reading, byte=0, line=0, limit=None), delimiter))
         table = _Table(reading, delimiter)
     names = _names(header, reading)
     while (fields := table.next()) is not None:
@@ -113,13 +113,18 @@ class _Table:
         self._ended = True
 
 
+def _header(table: _Table) -> list[str] | None:
+    """The first row that is not a blank line."""
+    while (fields := table.next()) == []:
+        pass
+    return fields
+
+
 def _names(header: list[str] | None, reading: Reading) -> list[str]:
     names = header or []
-    doubles = {name for name in names if names.count(name) > 1}
+    doubles = sorted({name or "''" for name in names if names.count(name) > 1})
     if doubles:
-        raise DecodeFailure(
-            f"the first row names {', '.join(sorted(doubles))} twice; rename one", where=f"{reading.name}:1"
-        )
+        raise DecodeFailure(f"the first row names {', '.join(doubles)} twice; rename one", where=f"{reading.name}:1")
     return names
 
 

@@ -85,6 +85,8 @@ def set_context(
     """Make a context, or change what is named of one. The first one becomes the current one."""
     from sage.wiring.contexts import Context, write_contexts
 
+    if not name.strip() or (bootstrap_servers is not None and not bootstrap_servers.strip()):
+        raise UsageError("config set-context: NAME and --bootstrap-servers can't be empty")
     found = _contexts()
     before = found.all.get(name)
     if before is None and bootstrap_servers is None:

@@ -40,7 +40,7 @@ def dev(
     from sage.operations.development import LOOK_EVERY, Development, only_topology
     from sage.operations.watching import snapshot
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else the topology's process would stay behind
+    _take_the_topology_along()
     name = target or only_topology(Path.cwd())
     file = Path(name.partition(":")[0])
     if file.suffix and not file.is_file():
@@ -66,6 +66,13 @@ def dev(
             raise
         finally:
             work.stop()
+
+
+def _take_the_topology_along() -> None:
+    """End in order at SIGTERM, and when the terminal goes away: else the topology's process would stay behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else `nohup` would not be heeded
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
 
 
 class _Services:

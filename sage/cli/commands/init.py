@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,4 +25,4 @@ def init(
     if shown.is_structured:
         shown.data({"folder": str(made.folder), "template": template, "files": [str(file) for file in made.files]})
         return
-    shown.line(f"created {', '.join(made.summary())}.  Next: cd {name} && sage up")
+    shown.line(f"created {', '.join(made.summary())}.  Next: cd {shlex.quote(str(name))} && sage up")

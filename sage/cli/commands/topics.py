@@ -19,13 +19,14 @@ from sage.cli.options import (
     DataDir,
     KafkaConfig,
     Within,
+    named,
 )
 from sage.cli.terminal import Column, terminal
 
 if TYPE_CHECKING:
     from sage.ports import KafkaClients
 
-Topic = Annotated[str, Parameter(help="The topic's name.")]
+Topic = Annotated[str, Parameter(help="The topic's name.", validator=named)]
 
 _PARTITIONS, _REPLICAS = Within(1, 100_000), Within(1, 10_000)
 """The most that librdkafka asks brokers for."""

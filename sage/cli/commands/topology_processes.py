@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sage.cli.commands.topology_report import show_report, verdict
+from sage.cli.interruption import ending_signals, hear_once
 from sage.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -93,9 +94,10 @@ def passing_on(workers: WorkerProcesses) -> Iterator[None]:
 
     def passed_on(number: int, frame: FrameType | None) -> None:
         del frame
+        hear_once(number)
         workers.ask(number)
 
-    before = {number: signal.signal(number, passed_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, passed_on) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from sage.cli.commands.topology import Target
 from sage.cli.commands.topology_processes import share_in_several, stream_in_several
 from sage.cli.commands.topology_report import show_report, verdict
 from sage.cli.flags import UsageError
-from sage.cli.interruption import remember
+from sage.cli.interruption import ending_signals, hear_once, remember
 from sage.cli.options import AT_LEAST_ONE, COUNT, DEFAULT_DATA_DIR, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import terminal
 
@@ -107,7 +107,7 @@ def _bounded(environment: LocalEnvironment, limit: float | None, from_beginning:
         return _share(environment, limit, Path(os.environ[REPORT_VARIABLE]))
     report = _once(environment, limit)
     if report is None:
-        return 0
+        return _end(environment)
     show_report(environment, report, resumed=not from_beginning)
     return verdict(environment, report, allow_dead)
 
@@ -135,6 +135,13 @@ def _stream(environment: LocalEnvironment) -> int:
     with draining(environment):
         environment.run_streaming(block=False)
         environment.wait()
+    return _end(environment)
+
+
+def _end(environment: LocalEnvironment) -> int:
+    """The exit code of one that was asked to end. Raises what kept it from ending well."""
+    if environment.failure is not None:
+        raise environment.failure
     if stalled := environment.stalled:
         from sage.errors import StageStopped
 
@@ -158,18 +165,18 @@ def _share(environment: LocalEnvironment, limit: float | None, path: Path) -> in
         so_far = environment.report()
         if so_far is not None:
             write_report(path, replace(so_far, complete=False))
-        return 0
+        return _end(environment)
     write_report(path, report)
     return 0 if report.complete else _EXIT_TIMEOUT
 
 
 @contextmanager
 def draining(environment: LocalEnvironment) -> Iterator[None]:
-    """On Ctrl-C and SIGTERM finish what is in hand and commit it; a second signal ends at once.
+    """On Ctrl-C and SIGTERM (or SIGHUP) finish what is in hand and commit it; a second signal ends at once.
 
     One SIGTERM ends the block without an error; Ctrl-C, and a second signal, go on as a KeyboardInterrupt.
     """
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    before = {number: signal.signal(number, _raise_terminated) for number in ending_signals()}
     try:
         yield
     except KeyboardInterrupt as interruption:
@@ -177,7 +184,8 @@ def draining(environment: LocalEnvironment) -> Iterator[None]:
         if not isinstance(interruption, _Terminated):
             raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _drain(environment: LocalEnvironment) -> None:
@@ -192,11 +200,12 @@ def _drain(environment: LocalEnvironment) -> None:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
+    """SIGTERM or SIGHUP arrived."""
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     remember()
+    hear_once(number)
     raise _Terminated
 
 

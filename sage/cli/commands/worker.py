@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from sage.cli.commands.control import deployer_of, seconds_of
 from sage.cli.flags import UsageError
+from sage.cli.interruption import ending_signals, hear_once
 from sage.cli.options import AT_LEAST_ONE, DEFAULT_DATA_DIR, PORT_RANGE, BootstrapServers, DataDir, KafkaConfig
 from sage.cli.terminal import Column, terminal
 from sage.cli.text import day_and_time
@@ -232,7 +233,7 @@ def _without(arguments: Sequence[str], options: set[str]) -> list[str]:
 
 
 def _listen(process: WorkerProcess) -> None:
-    """SIGTERM and Ctrl-C drain; a second signal ends at once.
+    """SIGTERM, SIGHUP and Ctrl-C drain; a second signal ends at once.
 
     The handler only writes to a pipe: whatever takes a lock may be what it has interrupted.
     """
@@ -242,6 +243,7 @@ def _listen(process: WorkerProcess) -> None:
         del frame
         os.write(tell, b".")
         signal.signal(number, signal.SIG_DFL)
+        hear_once(number)
 
     def obey() -> None:
         os.read(heard, 1)
@@ -249,7 +251,7 @@ def _listen(process: WorkerProcess) -> None:
 
     threading.Thread(target=obey, name="sage-signals", daemon=True).start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*ending_signals(), signal.SIGINT):
         signal.signal(number, asked)
     # The logs topic has what happens; the terminal has what is wrong.
     logger = logging.getLogger("sage")

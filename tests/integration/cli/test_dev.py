@@ -56,3 +56,20 @@ def test_a_topology_is_changed_broken_and_mended_while_it_runs(
         until_out(10, 200, 300)
         program.process.send_signal(signal.SIGINT)
         assert program.wait(60) == 130, program.output
+
+
+def test_the_topology_ends_with_dev_when_the_terminal_goes_away(
+    embedded_broker: EmbeddedBroker, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    name = unique("dev")
+    make_topic(embedded_broker.clients(), f"{name}-in")
+    (tmp_path / "flow.yaml").write_text(TOPOLOGY.format(name=name))
+    (tmp_path / "steps.py").write_text("def work(value):\n    return value\n")
+    with sage(tmp_path, "dev", "--watch", "--bootstrap-servers", embedded_broker.bootstrap_servers) as program:
+        program.wait_for(f"{name} runs", timeout=60)
+        pid = program.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert children
+        program.process.send_signal(signal.SIGHUP)
+        assert program.wait(60) == 128 + signal.SIGHUP, program.output
+        assert not [child for child in children if Path(f"/proc/{child}").exists()]

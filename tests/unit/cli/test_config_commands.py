@@ -66,6 +66,9 @@ def test_a_deleted_context_is_gone(sage: Sage) -> None:
     ("words", "code", "says"),
     [
         (("set-context", "new"), 2, "new is new and needs --bootstrap-servers"),
+        (("set-context", "new", "-b", ""), 2, "can't be empty"),
+        (("set-context", "prod", "-b", " "), 2, "can't be empty"),
+        (("set-context", "", "-b", "k:9092"), 2, "can't be empty"),
         (("set-context", "new", "-b", "k:1", "-k", "sasl.password=hunter2"), 2, "sasl.password is a secret"),
         (("set-context", "new", "-b", "k:1", "-s", "sasl.password=hunter2"), 2, "give env:NAME, file:PATH or command"),
         (("set-context", "new", "-b", "k:1", "-s", "hunter2"), 2, "--secret takes name=value"),

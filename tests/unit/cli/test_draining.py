@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -57,6 +59,32 @@ def test_a_second_signal_ends_at_once_also_while_the_first_is_being_answered(
     with pytest.raises(KeyboardInterrupt):
         desk.interrupted()
     assert desk.calls[-2:] == ["abandon", NOT_DRAINED]
+
+
+def test_a_terminal_that_goes_away_drains_however_often_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell says it as well as the kernel: the second one is nobody who has lost patience."""
+    desk = Desk(monkeypatch, during="nothing")
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        desk.calls.append("stop")
+
+    monkeypatch.setattr(desk, "stop", stop)
+    before = signal.getsignal(signal.SIGHUP)
+    with draining(cast(LocalEnvironment, desk)):
+        os.kill(os.getpid(), signal.SIGHUP)
+        pytest.fail("it went on")
+    assert desk.calls == [DRAINING, "stop"]
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_who_was_started_to_outlive_its_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with draining(cast(LocalEnvironment, Desk(monkeypatch, during="nothing"))):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_was_abandoned_is_not_drained_when_the_environment_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,10 @@ def qa(tmp_path: Path, sage: Sage) -> Path:
     return path
 
 
+def test_what_init_says_to_type_next_can_be_typed(sage: Sage) -> None:
+    assert sage("init", "my pages/管 道").out.endswith("Next: cd 'my pages/管 道' && sage up\n")
+
+
 def test_init_makes_a_project_that_validates(sage: Sage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = sage("init", "handbook", "--template", "rag-qa")
     assert made.code == 0, made.err

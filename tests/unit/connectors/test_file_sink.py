@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sage.errors import DiskFull, RecordFailure, SageError, Unauthorized
+from sage.errors import DiskFull, InvalidTopology, NotFound, RecordFailure, SageError, Unauthorized
 from sage.model.record import Record
 from sage_connectors import FileSink
 from sage_connectors.files.append_log import AppendLog
@@ -188,3 +188,33 @@ async def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(Unauthorized, match="choose another path"):
         await sink(tmp_path / "folder").open(open_context())
+    with pytest.raises(Unauthorized, match="File name too long; choose another path"):
+        await sink(tmp_path / ("x" * 300)).open(open_context())
+    with pytest.raises(NotFound, match="no home folder"):
+        sink(Path("~nobody-of-this-name/out.jsonl"))
+
+
+async def test_a_pipe_or_device_is_refused_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidTopology, match="is a pipe or device"):
+        await sink(tmp_path / "pipe").open(open_context())
+    assert os.listdir(tmp_path) == ["pipe"]  # noqa: PTH208 - no path is needed
+
+
+async def test_a_last_line_of_others_without_an_end_stays_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"n":0}\n{"n":1}')
+    await (await opened(sink(path))).write(records(2, 3))
+    assert numbers_in(path) == [0, 1, 2, 3]
+    again = await opened(sink(path))
+    await again.write(records(2, 3, 4))
+    assert numbers_in(path) == [0, 1, 2, 3, 4]
+
+
+async def test_a_torn_batch_behind_such_a_line_is_mended_too(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"n":0}')
+    await (await opened(sink(path))).write(records(1, 2))
+    os.truncate(path, len('{"n":0}\n{"n":1}\n{"n'))
+    await (await opened(sink(path))).write(records(1, 2))
+    assert numbers_in(path) == [0, 1, 2]

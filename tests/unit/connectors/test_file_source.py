@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,12 @@ async def test_reads_other_encodings_when_told(tmp_path: Path) -> None:
 )
 async def test_guesses_the_encoding_for_the_message(tmp_path: Path, data: bytes, guess: str) -> None:
     (tmp_path / "q.txt").write_bytes(data)
-    with pytest.raises(DecodeFailure, match=f"iconv -f {guess} "):
+    with pytest.raises(DecodeFailure, match=f"iconv -f {guess} ") as raised:
         await values_of(source(tmp_path / "q.txt"))
+    advised = re.search(r"or set encoding: (\S+)", str(raised.value))
+    if advised is not None:
+        FileSource.Config(path="q.txt", encoding=advised[1])  # what is advised is not refused then
+    assert (advised is None) == (guess == "UTF-16")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,7 @@ async def test_guesses_the_encoding_for_the_message(tmp_path: Path, data: bytes,
         ("csv", "a,b\n1,2\n1,2,3\n", 3, "3 fields, but the first row names 2: a, b"),
         ("csv", 'a,b\n1,2\n"open,2\n', 3, "not CSV"),
         ("csv", "a,a\n1,2\n", 1, "names a twice"),
+        ("csv", "a,,\n1,2,3\n", 1, "names '' twice"),
     ],
 )
 async def test_a_row_that_is_not_of_the_format_is_named(
@@ -154,6 +160,30 @@ async def test_a_row_that_is_not_of_the_format_is_named(
         await values_of(source(path, format=form))
     assert str(raised.value).startswith(f"{path}:{place}: ")
     assert problem in str(raised.value)
+
+
+async def test_blank_lines_before_the_names_of_a_csv_file_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("\n\na,b\n1,2\n3,4\n")
+    items = await read_all(source(tmp_path / "q.csv", format="csv"))
+    assert [value for value, _ in items] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    assert await values_of(source(tmp_path / "q.csv", format="csv"), items[0][1]) == [{"a": "3", "b": "4"}]
+
+
+async def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "q.jsonl")
+    with pytest.raises(InvalidTopology, match="sage topics produce"):
+        await source(tmp_path / "q.jsonl").open(open_context())
+    (tmp_path / "r.jsonl").write_text("1\n")
+    assert await values_of(source(tmp_path / "*.jsonl")) == ["1"]
+
+
+async def test_the_null_device_is_an_empty_file() -> None:
+    assert await values_of(source(Path(os.devnull))) == []
+
+
+async def test_a_home_folder_that_nobody_has_is_named() -> None:
+    with pytest.raises(NotFound, match=r"~nobody-of-this-name/q\.txt: no home folder"):
+        await source(Path("~nobody-of-this-name/q.txt")).open(open_context())
 
 
 async def test_a_file_without_lines_is_refused_before_it_fills_the_memory(

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -120,25 +121,50 @@ async def test_print_puts_a_prefix_before_each_value(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "> a\n> [1]\n"
 
 
-def test_a_closed_pipe_is_one_clear_error_and_a_quiet_exit() -> None:
-    program = textwrap.dedent("""
-        import asyncio, sys
-        from sage.errors import StageStopped
-        from sage.model.record import Record
-        from sage_connectors import TerminalSink
-        async def main() -> None:
-            sink = TerminalSink()
-            while True:
-                await sink.write([Record("x" * 1000)])
-        try:
-            asyncio.run(main())
-        except StageStopped as error:
-            print(error, file=sys.stderr)
-    """)
+WRITES_FOR_EVER = textwrap.dedent("""
+    import asyncio, sys
+    from sage.errors import StageStopped
+    from sage.model.record import Record
+    from sage_connectors import TerminalSink
+    async def main() -> None:
+        sink = TerminalSink()
+        while True:
+            await sink.write([Record("x" * 1000)])
+    try:
+        asyncio.run(main())
+    except StageStopped as error:
+        print(error, file=sys.stderr)
+""")
+
+
+def writing_for_ever(stdout: int) -> subprocess.Popen[bytes]:
     environ: dict[str, Any] = {**os.environ, "PYTHONPATH": os.pathsep.join([".", "connectors"])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER], env=environ, stdout=stdout, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_under_standard_output_stops_the_sink_and_says_so() -> None:
+    with Path("/dev/full").open("wb") as full, writing_for_ever(full.fileno()) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert said.decode().count("\n") == 1
+    assert "standard output can't be written: No space left on device; the last records are not committed" in str(said)
+
+
+def test_a_terminal_that_has_gone_stops_the_sink_and_says_so() -> None:
+    """Nothing about the records: buried, they would be lost with the window that was closed."""
+    ours, theirs = os.openpty()
+    with writing_for_ever(theirs) as process:
+        os.close(theirs)
+        os.read(ours, 100)
+        os.close(ours)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "standard output can't be written: Input/output error; the last records are not" in said.decode()
+
+
+def test_a_closed_pipe_is_one_clear_error_and_a_quiet_exit() -> None:
+    process = writing_for_ever(subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()

@@ -107,13 +107,24 @@ def test_an_unknown_setting_is_an_error_with_its_name() -> None:
     ],
 )
 def test_bootstrap_addresses(text: str, addresses: list[tuple[str, int]]) -> None:
-    assert list(config.bootstrap_addresses(text)) == addresses
+    assert config.bootstrap_addresses(text) == addresses
 
 
-@pytest.mark.parametrize("text", ["a:b", ":1"])
-def test_an_address_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InvalidTopology, match=r"host:port"):
-        list(config.bootstrap_addresses(text))
+@pytest.mark.parametrize(
+    "text",
+    ["a:b", ":1", "a:0", "a:99999", "a:١", "[::1:9092", "::1", "a b:1", "a:1,b:x", "\udcff:1", "http://a:9", "", " , "],
+)
+def test_an_address_that_is_none_is_refused_before_any_is_asked(text: str) -> None:
+    with pytest.raises(InvalidTopology, match=r"bootstrap servers: .*host:port"):
+        config.bootstrap_addresses(text)
+    with pytest.raises(InvalidTopology, match=r"^MINE: bootstrap servers: .*host:port"):
+        ConfluentClients(text, origin="MINE")
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(InvalidTopology, match=r"not host:port") as caught:
+        config.bootstrap_addresses("ssl://me:s3cret@broker:9092")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_only_a_caller_and_no_user_can_do_without_reports_of_success() -> None:

@@ -53,7 +53,13 @@ def test_other_failures_name_folder_and_reason() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"services": {"broker": {}}, "users": {}}', '{"services": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"services": {"broker": {}}, "users": {}}', '{"services": {}}',
+        '{"services": {"broker": {"pid": "x", "identity": "", "host": "", "port": 1, "log": ""}}, "users": {}}',
+    ],
+)  # fmt: skip
 def test_a_file_of_another_program_is_not_read_as_ours(tmp_path: Path, text: str) -> None:
     file = tmp_path / "up.json"
     file.write_text(text)

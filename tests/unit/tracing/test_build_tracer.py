@@ -67,6 +67,15 @@ def test_a_missing_exporter_is_one_warning(protocol: str, caplog: pytest.LogCapt
     assert "records go on" in caplog.text
 
 
+def test_a_variable_that_the_sdk_refuses_stops_no_record(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
+    tracer = build_tracer({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+    assert isinstance(tracer, IdleTracer)
+    assert "records go on" in caplog.text
+
+
 def test_an_idle_tracer_does_not_import_the_sdk() -> None:
     code = "import sys, sage.tracing; sage.tracing.build_tracer({}); print('opentelemetry' in str(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -64,6 +64,8 @@ def test_where_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert contexts_path({}) == tmp_path / ".config" / "sage" / "config.yaml"
     assert contexts_path({"XDG_CONFIG_HOME": "/x"}) == Path("/x/sage/config.yaml")
     assert contexts_path({"XDG_CONFIG_HOME": "/x", "SAGE_CONFIG": "~/mine.yaml"}) == tmp_path / "mine.yaml"
+    with pytest.raises(SageError, match="~nobody-here/x: there is no such home folder; set SAGE_CONFIG"):
+        contexts_path({"SAGE_CONFIG": "~nobody-here/x"})
 
 
 @pytest.mark.parametrize(
