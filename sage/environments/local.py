@@ -347,5 +347,8 @@ def _source_tasks(topology: Topology) -> dict[str, tuple[str, ...]]:
         source = make_component(step.target, step.config, environ=os.environ, where=step.where, places=step.places)
         if not isinstance(source, Source):
             raise SageError(f"{type(source).__name__} is no source", where=step.where)
-        tasks[step.name] = tuple(source.tasks())
+        names = tuple(source.tasks())
+        if not all(isinstance(name, str) for name in names):
+            raise InvalidTopology(f"tasks() must return names, as text; found {names!r}", where=step.where)
+        tasks[step.name] = names
     return tasks

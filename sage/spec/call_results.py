@@ -9,9 +9,10 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import functools
+import inspect
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -44,6 +45,14 @@ class _Adapter(Protocol):
 
 
 _ADAPTERS: weakref.WeakKeyDictionary[Any, _Adapter] = weakref.WeakKeyDictionary()
+
+
+async def result_of(name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a call gives. Raises TypeError where the function is not async: it would hold up all other records."""
+    result = function(*args, **kwargs)
+    if not inspect.isawaitable(result):
+        raise TypeError(f"ctx.call({name!r}, ...) takes an async function; {_name(function)} is none")
+    return await result
 
 
 def encode_result(result: Any, function: Callable[..., Any]) -> bytes:

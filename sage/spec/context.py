@@ -279,7 +279,10 @@ class Context:
 
         Raises:
             StageStopped: the step has no journal.
+            TypeError: ``name`` is no text, or ``fn`` is not async.
         """
+        if not isinstance(name, str) or not callable(fn):
+            raise TypeError(f"ctx.call takes a name, an async function and its arguments; found {name!r}, {fn!r}")
         return cast("R", await self._journaled("ctx.call").call(name, fn, *args, **kwargs))
 
     @property

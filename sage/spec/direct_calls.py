@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sage.spec.call_results import decode_result, encode_result
+from sage.spec.call_results import decode_result, encode_result, result_of
 
 
 def idempotency_key(place: str, name: str) -> str:
@@ -28,7 +28,7 @@ class DirectCalls:
 
     async def call(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         """The function's result. Raises RecordFailure for one that a journal could not give back."""
-        return decode_result(encode_result(await function(*args, **kwargs), function), function)
+        return decode_result(encode_result(await result_of(name, function, args, kwargs), function), function)
 
     def idempotency_key(self, name: str) -> str:
         """The same for the same place and name."""

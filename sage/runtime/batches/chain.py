@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import CoroutineType
 from typing import Any
 
@@ -11,7 +11,7 @@ from sage.model.identity import extended
 from sage.model.keys import encode_key
 from sage.ports import RawMessage, Span
 from sage.runtime.steps.binding import BoundStep, Call, Mode
-from sage.runtime.steps.codec import handed_over, is_marked
+from sage.runtime.steps.codec import handed_over, is_marked, unawaited
 from sage.runtime.steps.outputs import Output, Targets, add_outputs
 from sage.spec.context import Context, KeyedAccess
 from sage.spec.detached import detached
@@ -142,7 +142,7 @@ class Chain:
         made: list[Output] = []
         written = 0
         # Each goes its way before the next is asked for: a generator may give the same object, changed, again.
-        for written, item in enumerate(self._call(step, value, ctx) or (), 1):
+        for written, item in enumerate(_several(self._call(step, value, ctx), step.name), 1):
             item_id = extended(record_id, step.name, written - 1)
             if index + 1 == len(self._steps):
                 add_outputs(made, self._targets.main(step.name), item, key, item_id)
@@ -173,7 +173,7 @@ class Chain:
         try:
             result = call(value, ctx)
             several = step.mode in (Mode.FLATMAP, Mode.PROCESS)
-            return [detached(item) for item in result or ()] if several else result
+            return [detached(item) for item in _several(result, step.name)] if several else result
         except BaseException as error:
             span.fail(error)
             raise
@@ -221,9 +221,9 @@ def default_branch(step: BoundStep) -> str:
     return step.default_branch
 
 
-def unawaited(result: CoroutineType[Any, Any, Any], name: str) -> RecordFailure:
-    """The failure of a record whose code gave a promise in place of a value: as a condition it would always hold."""
-    result.close()
-    return RecordFailure(
-        f"{name} gave a coroutine, which nothing awaits; write the step with `async def`, which a lambda hides"
-    )
+def _several(result: Any, name: str) -> Iterable[Any]:
+    """What a step gave that may give more than one. Raises RecordFailure for a promise."""
+    if type(result) is CoroutineType:
+        raise unawaited(result, name)
+    items: Iterable[Any] = result or ()
+    return items

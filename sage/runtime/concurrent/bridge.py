@@ -47,8 +47,17 @@ class LoopThread:
         return self._loop
 
     def call(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run to its end on the loop and give its result; from any thread but the loop's own."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Run to its end on the loop and give its result; from any thread but the loop's own.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        try:
+            promised = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()  # nobody will ever run it
+            raise
+        return promised.result()
 
     def soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call this, after everything asked before."""

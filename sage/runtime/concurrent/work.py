@@ -69,15 +69,22 @@ class Caller:
         Args:
             time: is told of the time-out, to let it stand still while results of calls wait for the broker.
         """
-        if self._threads is not None and not inspect.iscoroutinefunction(function):
-            async with asyncio.timeout(None) as limit:
-                return await _finished(await self._threads.call(function, arguments, limit, self._timeout))
-        if self._timeout is None:
+        in_thread = self._threads is not None and not inspect.iscoroutinefunction(function)
+        if self._timeout is None and not in_thread:
             return await _finished(function(*arguments))
-        async with asyncio.timeout(self._timeout) as limit:
-            if time is not None:
-                time.begin(limit)
-            return await _finished(function(*arguments))
+        limit = asyncio.timeout(None if in_thread else self._timeout)
+        try:
+            async with limit:
+                if in_thread:
+                    assert self._threads is not None
+                    return await _finished(await self._threads.call(function, arguments, limit, self._timeout))
+                if time is not None:
+                    time.begin(limit)
+                return await _finished(function(*arguments))
+        except TimeoutError as error:
+            if limit.expired() and not str(error):
+                raise TimeoutError(f"it took longer than the step's timeout, {self._timeout:g} s") from error
+            raise
 
 
 async def _finished(result: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sage.model.record import Headers
 from sage.runtime.journal.entry import CallKey, Place
 from sage.runtime.journal.fingerprint import arguments_hash
-from sage.spec.call_results import decode_result, encode_result
+from sage.spec.call_results import decode_result, encode_result, result_of
 from sage.spec.direct_calls import idempotency_key
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class JournaledCalls:
         key = CallKey(self._record_id, name, asked, occurrence)
         data = await self._found(key)
         if data is None:
-            data = encode_result(await function(*args, **kwargs), function)
+            data = encode_result(await result_of(name, function, args, kwargs), function)
             await self._keep(key, data)
         return decode_result(data, function)
 

@@ -248,7 +248,8 @@ class SourceTask:
     async def _give_all(self, *, bounded: bool) -> None:
         reading: AsyncIterator[tuple[Any, Json]] = self._source.read(self._task, self._position, bounded=bounded)
         count = 0
-        async for value, position in reading:
+        async for given in reading:
+            value, position = _pair(given)
             async with self._between_records:
                 self._refuse_after_a_loss()  # it waited here for a checkpoint that failed
                 self._giving = position
@@ -330,6 +331,18 @@ class SourceTask:
             return error.at(self._where)
         after = f"after position {self._position}" if self._position is not None else "at its beginning"
         return StageStopped(f"{type(error).__name__}: {error}; {after}", where=self._where)
+
+
+def _pair(given: Any) -> tuple[Any, Json]:
+    """What a source yields. Raises StageStopped for anything but a value with its position."""
+    try:
+        value, position = given
+    except (TypeError, ValueError) as error:
+        raise StageStopped(
+            f"read() must yield (value, position), where position is what it is given to go on from; it gave a "
+            f"{type(given).__name__}"
+        ) from error
+    return value, position
 
 
 async def _cancelled(*tasks: asyncio.Future[None]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.errors import NotInThisVersion
+from sage.errors import NotInThisVersion, SageError, StageStopped
 from sage.graph.topology import Step
 from sage.runtime.runs.counters import StepCounters
 from sage.spec.cel import CelPredicate
@@ -92,17 +93,35 @@ class BoundStep:
         return self.component.default_timeout if self.component is not None else None
 
     async def open(self, concurrency: int) -> None:
-        """Open the component; errors name the step."""
-        if self.component is not None:
-            scope = self.scope
-            await self.component.open(
-                OpenContext(scope.topology, scope.step, scope.services, scope.logger, concurrency)
-            )
+        """Open the component.
+
+        Raises:
+            SageError: it can't be opened; names the step.
+        """
+        if self.component is None:
+            return
+        scope = self.scope
+        ctx = OpenContext(scope.topology, scope.step, scope.services, scope.logger, concurrency)
+        try:
+            await _if_awaitable(self.component.open(ctx))
+        except SageError:
+            raise
+        except Exception as error:
+            raise StageStopped(
+                f"opening {self.code} failed: {type(error).__name__}: {error}",
+                where=f'{scope.topology} step "{scope.step}"',
+            ) from error
 
     async def close(self) -> None:
         """Close the component."""
         if self.component is not None:
-            await self.component.close()
+            await _if_awaitable(self.component.close())
+
+
+async def _if_awaitable(result: Awaitable[None] | None) -> None:
+    """Components may open and close without ``async``, too."""
+    if inspect.isawaitable(result):
+        await result
 
 
 _MODES = {"map": Mode.MAP, "flatmap": Mode.FLATMAP, "filter": Mode.FILTER, "sink": Mode.SINK, "map_batches": Mode.MAP}

@@ -6,6 +6,7 @@ import dataclasses
 import types
 from collections import abc, deque
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, Union, get_args, get_origin
 
 import orjson
@@ -88,7 +89,17 @@ def encode(value: Any, format: str = "json") -> bytes | None:
     try:
         return orjson.dumps(value, default=json_default)
     except TypeError as error:
+        if type(value) is CoroutineType:
+            raise unawaited(value, "the step") from error
         raise RecordFailure(f"the output {type(value).__name__} has no JSON form: {error}") from error
+
+
+def unawaited(result: CoroutineType[Any, Any, Any], name: str) -> RecordFailure:
+    """The failure of a record whose code gave a promise in place of a value: as a condition it would always hold."""
+    result.close()
+    return RecordFailure(
+        f"{name} gave a coroutine, which nothing awaits; write the step with `async def`, which a lambda hides"
+    )
 
 
 def json_default(value: Any) -> Any:

@@ -128,10 +128,4 @@ def test_a_killed_worker_and_a_signal_end_it_and_leave_nothing(
         out, err = running.communicate(timeout=120)
         assert (running.returncode, out) == (code, ""), err
         wait_until(lambda pid=workers[0]: not Path(f"/proc/{pid}").exists(), timeout=30, what="no worker is left")
-        left = of_the_run(broker, name)
-        if asks_the_worker and broker.is_embedded:  # it keeps a member that was killed in its group
-            assert left <= {f"{name}.work"}
-            assert f"that begin with {name}. are removed: its groups are not empty" in err
-            assert broker.clients().admin().describe(sorted(left)) == {}
-        else:
-            assert left == set()
+        assert of_the_run(broker, name) == set(), err

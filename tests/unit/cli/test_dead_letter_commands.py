@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,21 +12,10 @@ from ruamel.yaml import YAML
 
 from sage import app
 from sage.operations.replay_choice import MAX_REPLAYS
-from sage.ports import KafkaClients
 from sage.testing.broker import InMemoryClients
 from tests.unit.cli.conftest import Sage
+from tests.unit.cli.memory_broker import Brokers
 from tests.unit.operations.letters import bury, letter_headers, retry_topics, values
-
-
-@dataclass(frozen=True)
-class Brokers:
-    """What ``app.brokers`` finds."""
-
-    found: KafkaClients
-
-    def clients(self, extra: Mapping[str, Any] | None = None) -> KafkaClients:
-        del extra
-        return self.found
 
 
 @pytest.fixture

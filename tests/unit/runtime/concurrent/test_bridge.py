@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import threading
@@ -76,3 +77,15 @@ loop.close()
 raise SystemExit(7)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 7
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_comes_after_the_end_is_refused_and_not_forgotten() -> None:
+    async def late() -> None: ...
+
+    loop = LoopThread()
+    loop.close()
+    work = late()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call(work)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
