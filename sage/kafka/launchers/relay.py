@@ -54,6 +54,7 @@ class Relay:
         self._ours = host + port.to_bytes(4, "big")
         self._waits = FetchWaits()
         self._sessions = Sessions()
+        self._clients: dict[Connection, asyncio.StreamWriter] = {}
 
     async def serve(self) -> asyncio.Server:
         """Listen; raises OSError where the port is taken."""
@@ -69,6 +70,7 @@ class Relay:
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         writes: dict[bytes, bytes] = {}
         connection = self._sessions.connected()
+        self._clients[connection] = writer
         pumps = [
             asyncio.create_task(self._requests(reader, broker_writer, writes, connection)),
             asyncio.create_task(self._answers(broker_reader, writer, writes, connection)),
@@ -77,19 +79,23 @@ class Relay:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._sessions.disconnected(connection)
+            del self._clients[connection]
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             for each in (writer, broker_writer):
                 each.close()
 
-    async def end_sessions(self) -> None:
-        """Take members that are not heard of any more out of their groups, for ever."""
+    async def tend_groups(self) -> None:
+        """Take members that are not heard of any more out of their groups, and have those ask again whom the broker
+        forgot, for ever."""
         broker = f"{HOST}:{self._broker_port}"
         while True:
             await asyncio.sleep(SESSION_CHECK)
             for member in self._sessions.passed(SESSION_CHECK):
                 await asyncio.to_thread(leave_group, broker, member.group, member.id)
+            for connection in self._sessions.forgotten():
+                self._clients[connection].close()
 
     async def _requests(
         self,
@@ -164,7 +170,7 @@ async def run(port: int, data_dir: Path, program: str) -> int:
     relay = Relay(port, broker_port)
     server = await relay.serve()
     broker = start_broker(program, data_dir, broker_port)
-    ends = asyncio.create_task(relay.end_sessions())
+    ends = asyncio.create_task(relay.tend_groups())
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,6 +2,9 @@
 
 A member that is not heard of for its ``session.timeout.ms`` is dead to Kafka's coordinator, and others get its
 partitions. Here the requests of all members pass, so it is known when each was heard of last.
+
+It also forgets a group whose second member comes just when the wait for more members ends, 0.3 s after the first: it
+answers neither, for ever. A member that asks again has both answered.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ SYNC_GROUP: Final = 14
 
 DEFAULT_TIMEOUT: Final = 45.0
 """Seconds of a session whose beginning was not seen: Kafka's own default."""
+
+PATIENCE: Final = 2.0
+"""Seconds after which a group is forgotten whose members have all asked to join: there is nobody to wait for."""
 
 _HEADER: Final = 12
 """Bytes of length, API key, version and correlation id."""
@@ -35,18 +41,27 @@ class Member(NamedTuple):
     id: str
 
 
+@dataclass(slots=True)
+class Joining:
+    """A request whose answer waits for others of the group; ``waited`` is in seconds."""
+
+    api: int
+    version: int
+    member: Member
+    waited: float = 0.0
+
+
 @dataclass(eq=False, slots=True)
 class Connection:
     """What is known of one client's connection.
 
     Attributes:
         timeouts: by group, the seconds of silence after which its members here are dead.
-        joining: requests whose answers wait for others of the group, by correlation id: who asks, and the version.
-            Kafka counts no silence of these.
+        joining: by correlation id. Kafka counts no silence of these.
     """
 
     timeouts: dict[str, float] = field(default_factory=dict)
-    joining: dict[bytes, tuple[int, int, Member]] = field(default_factory=dict)
+    joining: dict[bytes, Joining] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,16 +105,16 @@ class Sessions:
             self._sessions.pop(member, None)
             return
         if api != HEARTBEAT:
-            connection.joining[frame[8:12]] = (api, version, member)
+            connection.joining[frame[8:12]] = Joining(api, version, member)
         self._heard(connection, member)
 
     def answered(self, connection: Connection, frame: bytes) -> None:
         """Take note of an answer, whatever it is: a new member learns its id by it."""
         if (joining := connection.joining.pop(frame[4:8], None)) is None:
             return
-        api, version, member = joining
-        if api == JOIN_GROUP:
-            at = _ANSWER_HEADER + (4 if version >= 2 else 0)
+        member = joining.member
+        if joining.api == JOIN_GROUP:
+            at = _ANSWER_HEADER + (4 if joining.version >= 2 else 0)
             if frame[at : at + 2] != b"\0\0":
                 return
             _, at = _text(frame, at + 6)  # the protocol, behind the error and the generation
@@ -109,7 +124,11 @@ class Sessions:
 
     def passed(self, seconds: float) -> list[Member]:
         """So much time went by; the members whose sessions are over, each once."""
-        waiting = {member for connection in self._connections for _, _, member in connection.joining.values()}
+        waiting = set()
+        for connection in self._connections:
+            for joining in connection.joining.values():
+                joining.waited += seconds
+                waiting.add(joining.member)
         over = []
         for member, session in self._sessions.items():
             if member not in waiting:
@@ -119,6 +138,20 @@ class Sessions:
         for member in over:
             del self._sessions[member]
         return over
+
+    def forgotten(self) -> list[Connection]:
+        """Of each group whose members all wait for each other, the connection that waits longest: closed, its client
+        asks again."""
+        longest: dict[str, tuple[float, Connection]] = {}
+        joining: set[Member] = set()
+        for connection in self._connections:
+            for one in connection.joining.values():
+                if one.api == JOIN_GROUP and one.waited >= PATIENCE:
+                    joining.add(one.member)
+                    if one.waited > longest.get(one.member.group, (0.0, connection))[0]:
+                        longest[one.member.group] = one.waited, connection
+        others = {member.group for member in self._sessions if member not in joining}
+        return [connection for group, (_, connection) in longest.items() if group not in others]
 
     def _heard(self, connection: Connection, member: Member) -> None:
         if not member.id:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -102,3 +104,35 @@ def test_who_is_killed_loses_its_partitions_when_its_session_ends(
         wait_until(lambda: has_all(heir), what="the heir has all partitions")
     finally:
         heir.close()
+
+
+def test_who_comes_just_when_the_wait_for_more_members_ends_is_not_forgotten(
+    embedded_broker: Broker, unique: Callable[[str], str]
+) -> None:
+    """That is 0.3 s after the first one; the broker answers neither then, of some pairs."""
+    topic = unique("rows")
+    make_topic(embedded_broker.clients(), topic, 2)
+
+    def pair(delay: float) -> None:
+        clients = ConfluentClients(embedded_broker.bootstrap_servers)
+        group = unique("readers")
+        first, second = clients.consumer(group), clients.consumer(group)
+        try:
+            first.subscribe([topic], Silent())
+            began = time.monotonic()
+            while time.monotonic() - began < delay:
+                first.poll(1, 0.002)
+            second.subscribe([topic], Silent())
+
+            def shared() -> bool:
+                for member in (first, second):
+                    member.poll(1, 0.01)
+                return [len(member.assignment()) for member in (first, second)] == [1, 1]
+
+            wait_until(shared, what=f"both members of {group} have their share, {delay:.2f} s apart")
+        finally:
+            first.close()
+            second.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(pair, [0.26 + 0.01 * number for number in range(8)])) == [None] * 8

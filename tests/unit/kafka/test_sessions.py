@@ -10,6 +10,7 @@ from sage.kafka.launchers.sessions import (
     HEARTBEAT,
     JOIN_GROUP,
     LEAVE_GROUP,
+    PATIENCE,
     SYNC_GROUP,
     Connection,
     Member,
@@ -82,6 +83,35 @@ def test_who_waits_for_the_others_of_its_group_is_not_silent_while_its_connectio
     assert sessions.passed(60) == []
     sessions.disconnected(connection)
     assert sessions.passed(SESSION) == [FIRST]
+
+
+def test_of_members_that_all_wait_for_each_other_one_asks_again() -> None:
+    sessions, first = with_one_member()
+    second = sessions.connected()
+    sessions.asked(first, join(2, "rdkafka-1"))
+    sessions.passed(PATIENCE / 2)
+    sessions.asked(second, join(3, "rdkafka-2"))
+    sessions.passed(PATIENCE / 2)
+    assert sessions.forgotten() == []  # the second may be answered yet
+    sessions.passed(PATIENCE / 2)
+    assert sessions.forgotten() == [first]
+    sessions.disconnected(first)
+    again = sessions.connected()
+    sessions.asked(again, join(1, "rdkafka-1"))
+    sessions.answered(again, joined(1, "rdkafka-1"))
+    sessions.answered(second, joined(3, "rdkafka-2"))
+    sessions.passed(PATIENCE)
+    assert sessions.forgotten() == []
+
+
+def test_who_waits_for_a_member_that_finishes_its_work_is_left_to_wait() -> None:
+    sessions, first = with_one_member()
+    second = sessions.connected()
+    sessions.asked(second, join(3, "rdkafka-2"))
+    for _ in range(5):
+        sessions.passed(PATIENCE / 2)
+        sessions.asked(first, of_member(HEARTBEAT))
+        assert sessions.forgotten() == []
 
 
 def test_who_left_or_was_refused_has_no_session() -> None:
