@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from sage.errors import SageError
+from sage.errors import SageError, StageStopped
 from sage.model.json import Json
 from sage.model.record import Record
 from sage.operators import DenseRetriever, OpenAIGenerator
@@ -124,7 +124,7 @@ class Once(Operator[str, str]):
 
 
 def test_an_operator_that_cannot_be_started_again_is_told() -> None:
-    with pytest.raises(RuntimeError, match="the port is taken"):
+    with pytest.raises(StageStopped, match=r'step "checked": opening .*Once failed: RuntimeError: the port is taken'):
         check_operator(Once, None, ["a", "b"])
 
 
